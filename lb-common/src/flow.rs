@@ -1,0 +1,65 @@
+//! The flow hash. `edge` computes it from a packet, `steer` from a socket lookup, the control plane from an
+//! operator's question; the three must agree to the bit, so it stands here once.
+//!
+//! A keyed multiply–xor over 64-bit words with MurmurHash3's `fmix64` at the end (Appleby, public domain): BPF has a
+//! 64-bit multiply and no 128-bit one. The key keeps outsiders from aiming flows at one worker; it is no MAC.
+
+use crate::abi::WORKER_SLOT_COUNT;
+
+/// Hash of an IPv4 flow. Addresses and ports are in host order; `source` is the client's side.
+#[inline(always)]
+pub const fn hash_v4(
+    seed: u64,
+    source: u32,
+    destination: u32,
+    source_port: u16,
+    destination_port: u16,
+    protocol: u8,
+) -> u32 {
+    let h = mix(seed, ((source as u64) << 32) | destination as u64);
+    finish(mix(h, ports(source_port, destination_port, protocol)))
+}
+
+/// Hash of an IPv6 flow. Addresses are four words each, host order, most significant first.
+#[inline(always)]
+pub const fn hash_v6(
+    seed: u64,
+    source: [u32; 4],
+    destination: [u32; 4],
+    source_port: u16,
+    destination_port: u16,
+    protocol: u8,
+) -> u32 {
+    let h = mix(seed, ((source[0] as u64) << 32) | source[1] as u64);
+    let h = mix(h, ((source[2] as u64) << 32) | source[3] as u64);
+    let h = mix(h, ((destination[0] as u64) << 32) | destination[1] as u64);
+    let h = mix(h, ((destination[2] as u64) << 32) | destination[3] as u64);
+    finish(mix(h, ports(source_port, destination_port, protocol)))
+}
+
+/// Slot of a hash, below [`WORKER_SLOT_COUNT`].
+#[inline(always)]
+pub const fn slot(hash: u32) -> u32 {
+    hash & (WORKER_SLOT_COUNT - 1)
+}
+
+#[inline(always)]
+const fn ports(source: u16, destination: u16, protocol: u8) -> u64 {
+    ((source as u64) << 24) | ((destination as u64) << 8) | protocol as u64
+}
+
+#[inline(always)]
+const fn mix(h: u64, word: u64) -> u64 {
+    let h = (h ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    h ^ (h >> 32)
+}
+
+#[inline(always)]
+const fn finish(mut h: u64) -> u32 {
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^= h >> 33;
+    h as u32
+}

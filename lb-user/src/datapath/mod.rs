@@ -1,0 +1,194 @@
+//! The datapath: how a connection gets from the wire to a worker. The reconciler alone holds it.
+//!
+//! Two kinds: `kernel` (XDP and sk_lookup; the only place that names aya) and `sockets` (ordinary SO_REUSEPORT
+//! listeners, no privilege). Whoever calls knows services, addresses and workers, and never maps or programs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tls_worker::api::ListenAddress;
+
+/// What the datapath is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// Services, each with the id it keeps for the edge's life (1-based, dense where possible).
+    pub services: Vec<DesiredService>,
+}
+
+/// One terminated TCP service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredService {
+    /// 1-based.
+    pub id: u32,
+    /// Name, for errors.
+    pub name: String,
+    /// Where clients reach it.
+    pub addresses: Vec<ListenAddress>,
+}
+
+/// A worker thread as the datapath sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Dense, from 0.
+    pub index: u32,
+    /// CPU that it is pinned to.
+    pub cpu: u32,
+}
+
+/// A listening socket, held by the datapath, lent to workers.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Unique for the process's life; never used again for another socket.
+    pub id: u64,
+    /// [`Worker::index`].
+    pub worker: u32,
+    /// Address it is bound to; none: every service is steered to it.
+    pub address: Option<SocketAddr>,
+    /// The socket.
+    pub socket: Arc<OwnedFd>,
+}
+
+/// What an operator is told about the datapath.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Description {
+    /// `native`, `generic` or `sockets`.
+    pub datapath: String,
+    /// `hash` or `rss`; none for `sockets`.
+    pub steering: Option<String>,
+    /// By interface: the mode it was attached in.
+    pub interfaces: Vec<(String, String)>,
+    /// Directory of the pins.
+    pub pins: Option<String>,
+    /// Addresses added as local routes.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Counters read from the kernel, summed over CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Only rows that are not zero.
+    pub packets: Vec<PacketCounter>,
+    /// Connections assigned, by worker index. Empty for `sockets`.
+    pub worker_flows: Vec<(u32, u64)>,
+}
+
+/// Packets of one service with one verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketCounter {
+    /// [`DesiredService::id`]; 0: no service.
+    pub service: u32,
+    /// [`lb_common::Verdict::name`].
+    pub verdict: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Where a flow goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FlowAnswer {
+    /// Service id, none when the destination is no service.
+    pub service: Option<u32>,
+    /// Hash, slot, worker and CPU where steering is by hash.
+    pub hash: Option<u32>,
+    /// Slot of the worker table.
+    pub slot: Option<u32>,
+    /// Worker index.
+    pub worker: Option<u32>,
+    /// CPU of that worker.
+    pub cpu: Option<u32>,
+}
+
+/// The seam between the reconciler and the kernel.
+pub trait Datapath: Send + 'static {
+    /// Make the kernel equal to `desired`. On an error nothing has changed (what was done is undone). Gives the
+    /// listeners that stand now, all of them; a listener that is gone from the list is closed once workers let go.
+    fn apply(&mut self, desired: &Desired) -> impl Future<Output = Result<Vec<Listener>, DatapathError>> + Send;
+
+    /// Read the counters.
+    fn counters(&self) -> Result<Counters, DatapathError>;
+
+    /// Which worker a TCP flow from `source` to `destination` would go to.
+    fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer>;
+
+    /// For `status`.
+    fn describe(&self) -> Description;
+
+    /// Take everything out of the kernel again: programs, links, pins, routes.
+    fn close(self) -> impl Future<Output = Result<(), DatapathError>> + Send;
+}
+
+/// Why the datapath could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// Missing privilege.
+    #[error("no permission to {what}: {source}; run as root, or set datapath = \"sockets\" under [edge]")]
+    Permission {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// No such network interface.
+    #[error("interface {name:?} does not exist; this host has: {available}")]
+    NoInterface {
+        /// As written.
+        name: String,
+        /// Names, comma separated.
+        available: String,
+    },
+    /// Another program sits on the interface.
+    #[error(
+        "interface {interface} already carries the XDP program {program:?} (id {id}), which is not this edge's; detach it first (ip link set dev {interface} xdp off) or leave the interface out"
+    )]
+    ForeignProgram {
+        /// Interface.
+        interface: String,
+        /// Name of the program.
+        program: String,
+        /// Its kernel id.
+        id: u32,
+    },
+    /// Another edge of this name lives, or left its pins.
+    #[error("instance {name:?} is already running or has left pins in {pins}: {why}")]
+    Occupied {
+        /// Instance name.
+        name: String,
+        /// Directory.
+        pins: String,
+        /// Which.
+        why: String,
+    },
+    /// An address could not be listened on.
+    #[error("cannot listen on {address} for service {service:?}: {source}")]
+    Listen {
+        /// Address.
+        address: String,
+        /// Service.
+        service: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// More than the maps hold.
+    #[error("{what}: {count} are over the bound of {bound}; raise {key} under [edge] and restart")]
+    Full {
+        /// What does not fit.
+        what: &'static str,
+        /// How many were asked for.
+        count: usize,
+        /// How many fit.
+        bound: usize,
+        /// Key of the config.
+        key: &'static str,
+    },
+    /// The kernel refused something else.
+    #[error("{what}: {why}")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer, with the verifier's last lines where there are some.
+        why: String,
+    },
+}

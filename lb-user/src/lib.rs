@@ -1,0 +1,2 @@
+//! Bailey's control plane.
+pub mod datapath;

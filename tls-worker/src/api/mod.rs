@@ -1,0 +1,101 @@
+//! What a worker takes and gives: the only part of this crate that the control plane knows.
+//!
+//! The two processes speak over a Unix stream socket that the worker finds as its standard input: frames of JSON
+//! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
+//! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
+
+mod report;
+mod snapshot;
+pub mod wire;
+
+pub use report::*;
+pub use snapshot::*;
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Version of this module's messages. A worker refuses a [`Command::Hello`] of another one.
+pub const WIRE_VERSION: u32 = 1;
+
+/// From the control plane to the worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Command {
+    /// The first message, once.
+    Hello(Hello),
+    /// More listeners; the descriptors ride on the frame, in this order.
+    Listen(Vec<ListenerInfo>),
+    /// No longer accept on these listeners (by [`ListenerInfo::id`]); connections go on.
+    Unlisten(Vec<u64>),
+    /// Serve by this from now on. Answered by [`Event::Applied`] or [`Event::Rejected`].
+    Apply(Box<Snapshot>),
+    /// Answered by [`Event::Report`] within a second, with what the threads answered by then.
+    Report,
+    /// Accept no more, end what is idle, give the rest this long (milliseconds), then exit with 0.
+    Drain {
+        /// Milliseconds until what is left is cut.
+        grace_ms: u64,
+    },
+}
+
+/// Who the worker is to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`WIRE_VERSION`].
+    pub version: u32,
+    /// One entry a thread.
+    pub threads: Vec<ThreadInfo>,
+    /// Filter of the worker's log (stderr), in tracing's syntax.
+    #[serde(default)]
+    pub log: Option<String>,
+}
+
+/// One worker thread.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ThreadInfo {
+    /// Dense, from 0; the `worker` of metrics and of the kernel's maps.
+    pub index: u32,
+    /// CPU to pin to; none: not pinned.
+    pub cpu: Option<u32>,
+}
+
+/// A listening socket that is handed over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListenerInfo {
+    /// Unique for the control plane's life.
+    pub id: u64,
+    /// The thread that accepts on it.
+    pub thread: u32,
+    /// Address it is bound to; none: the kernel steers connections of every service to it.
+    pub address: Option<SocketAddr>,
+}
+
+/// From the worker to the control plane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Event {
+    /// Threads run. The answer to [`Command::Hello`].
+    Ready {
+        /// The worker's process id.
+        pid: u32,
+        /// [`WIRE_VERSION`] of the worker.
+        version: u32,
+    },
+    /// Every thread takes new connections and requests by this generation.
+    Applied {
+        /// [`Snapshot::generation`].
+        generation: u64,
+    },
+    /// The snapshot was not taken; the last one stays in force.
+    Rejected {
+        /// [`Snapshot::generation`].
+        generation: u64,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Counters since the worker began.
+    Report(Box<Report>),
+    /// The first command was not understood; the worker exits.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,134 @@
+//! [`Report`]: what a worker counted since it began, summed over its threads by whoever needs the sum.
+//!
+//! Counters are keyed by name, so that they outlive a snapshot that renumbers.
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Upper bounds of histogram buckets, seconds; one more bucket stands above the last.
+pub const DURATION_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Durations by bucket.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Observations by bucket of [`DURATION_BUCKETS`], not cumulative; the last stands for +Inf.
+    pub buckets: [u64; DURATION_BUCKETS.len() + 1],
+    /// Sum of all, seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// Count one duration, seconds.
+    pub fn observe(&mut self, seconds: f64) {
+        let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BUCKETS.len());
+        self.buckets[bucket] += 1;
+        self.sum += seconds;
+    }
+
+    /// Observations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Add another one's observations.
+    pub fn merge(&mut self, other: &Histogram) {
+        for (a, b) in self.buckets.iter_mut().zip(other.buckets) {
+            *a += b;
+        }
+        self.sum += other.sum;
+    }
+}
+
+/// Counters of one worker process.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// One entry for each thread that answered in time.
+    pub threads: Vec<ThreadReport>,
+    /// By service, summed over threads.
+    pub services: Vec<ServiceReport>,
+    /// By service, route, pool, backend and class of code, summed over threads.
+    pub requests: Vec<RequestReport>,
+    /// By pool and backend, summed over threads.
+    pub backends: Vec<BackendReport>,
+}
+
+/// One thread.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ThreadReport {
+    /// [`super::ThreadInfo::index`].
+    pub index: u32,
+    /// CPU that it is pinned to.
+    pub cpu: Option<u32>,
+    /// Generation that it serves by.
+    pub generation: u64,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Of these, delivered by the kernel on this thread's own CPU (SO_INCOMING_CPU).
+    pub connections_on_cpu: u64,
+    /// Connections to an address of no service in the snapshot, closed at once.
+    pub connections_unknown: u64,
+    /// Connections open now.
+    pub connections_active: u64,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// Name.
+    pub service: String,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections open now.
+    pub connections_active: u64,
+    /// Connections closed at accept because of the bound.
+    pub connections_refused: u64,
+    /// Bytes from clients, as TCP carries them.
+    pub received_bytes: u64,
+    /// Bytes to clients, as TCP carries them.
+    pub sent_bytes: u64,
+    /// Handshakes done, by version ("1.2", "1.3").
+    pub handshakes: Vec<(String, u64)>,
+    /// Handshakes failed, by reason.
+    pub handshake_failures: Vec<(String, u64)>,
+    /// Time of handshakes done, from accept.
+    pub handshake_seconds: Histogram,
+    /// Requests that got an answer from the edge itself before any route was chosen, by reason.
+    pub rejected: Vec<(String, u64)>,
+    /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
+    pub timeouts: Vec<(String, u64)>,
+}
+
+/// Requests of one kind.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RequestReport {
+    /// Service.
+    pub service: String,
+    /// Route, empty when none matched.
+    pub route: String,
+    /// Pool, empty when none was reached.
+    pub pool: String,
+    /// Backend, none when none was reached.
+    pub backend: Option<SocketAddr>,
+    /// First digit of the status code, 1 to 5.
+    pub code_class: u8,
+    /// Time from header read to response header sent; its count is the number of requests.
+    pub seconds: Histogram,
+}
+
+/// One backend of one pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendReport {
+    /// Pool.
+    pub pool: String,
+    /// Backend.
+    pub backend: SocketAddr,
+    /// Requests and tunnels in flight now.
+    pub active: u64,
+    /// Connections opened.
+    pub connections: u64,
+    /// Connections open now, idle ones included.
+    pub connections_open: u64,
+    /// Failures by kind ("connect", "connect_timeout", "tls", "response_timeout", "reset", "idle_timeout").
+    pub failures: Vec<(String, u64)>,
+}

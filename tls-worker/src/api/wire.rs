@@ -1,0 +1,156 @@
+//! Frames over a Unix stream socket: four bytes of length (little endian), then JSON. Descriptors ride on the
+//! frame's first byte (SCM_RIGHTS). A frame is at most [`MAX_FRAME`] long, with at most [`MAX_FDS`] descriptors.
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Longest frame, bytes: a snapshot of some ten thousand certificates.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Most descriptors on one frame (the kernel's SCM_MAX_FD is 253).
+pub const MAX_FDS: usize = 128;
+
+/// Why a frame could not be sent or read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The socket failed.
+    #[error("control socket: {0}")]
+    Io(#[from] io::Error),
+    /// The other side closed between frames.
+    #[error("control socket: closed by the other side")]
+    Closed,
+    /// A frame is longer than [`MAX_FRAME`].
+    #[error("control socket: a frame of {0} bytes is over the bound of {MAX_FRAME}")]
+    TooLong(usize),
+    /// More than [`MAX_FDS`] descriptors.
+    #[error("control socket: {0} descriptors on one frame are over the bound of {MAX_FDS}")]
+    TooManyFds(usize),
+    /// The text is no such message.
+    #[error("control socket: not a message of this version: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Sender(OwnedWriteHalf);
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Receiver(OwnedReadHalf);
+
+/// Both halves of a connected socket.
+pub fn split(stream: UnixStream) -> (Sender, Receiver) {
+    let (read, write) = stream.into_split();
+    (Sender(write), Receiver(read))
+}
+
+impl Sender {
+    /// Send a message with descriptors. A call that is dropped half-way leaves the stream unusable.
+    pub async fn send<T: Serialize>(&mut self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), WireError> {
+        let mut frame = vec![0u8; 4];
+        serde_json::to_writer(&mut frame, message)?;
+        let length = frame.len() - 4;
+        if length > MAX_FRAME {
+            return Err(WireError::TooLong(length));
+        }
+        if fds.len() > MAX_FDS {
+            return Err(WireError::TooManyFds(fds.len()));
+        }
+        frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        let mut sent = 0;
+        if !fds.is_empty() {
+            let stream: &UnixStream = self.0.as_ref();
+            sent = stream
+                .async_io(Interest::WRITABLE, || {
+                    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                    ancillary.push(SendAncillaryMessage::ScmRights(fds));
+                    Ok(rustix::net::sendmsg(
+                        stream.as_fd(),
+                        &[IoSlice::new(&frame)],
+                        &mut ancillary,
+                        SendFlags::NOSIGNAL,
+                    )?)
+                })
+                .await?;
+        }
+        Ok(self.0.write_all(&frame[sent..]).await?)
+    }
+}
+
+impl Receiver {
+    /// The next message with its descriptors. Not cancel safe.
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<OwnedFd>), WireError> {
+        let mut fds = Vec::new();
+        let mut head = [0u8; 4];
+        let stream: &UnixStream = self.0.as_ref();
+        let got = stream
+            .async_io(Interest::READABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                let message = rustix::net::recvmsg(
+                    stream.as_fd(),
+                    &mut [IoSliceMut::new(&mut head)],
+                    &mut ancillary,
+                    RecvFlags::CMSG_CLOEXEC,
+                )?;
+                for m in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = m {
+                        fds.extend(rights);
+                    }
+                }
+                Ok(message.bytes)
+            })
+            .await?;
+        if got == 0 {
+            return Err(WireError::Closed);
+        }
+        self.0.read_exact(&mut head[got..]).await?;
+        let length = u32::from_le_bytes(head) as usize;
+        if length > MAX_FRAME {
+            return Err(WireError::TooLong(length));
+        }
+        let mut body = Vec::new();
+        (&mut self.0).take(length as u64).read_to_end(&mut body).await?;
+        if body.len() < length {
+            return Err(WireError::Closed);
+        }
+        Ok((serde_json::from_slice(&body)?, fds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Command;
+
+    #[tokio::test]
+    async fn a_frame_arrives_with_its_descriptors() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let (mut tx, _) = split(a);
+        let (_, mut rx) = split(b);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let sent = tokio::spawn(async move {
+            tx.send(&Command::Unlisten((0..100_000).collect()), &[file.as_fd(), file.as_fd()]).await
+        });
+        let (message, fds): (Command, _) = rx.receive().await.unwrap();
+        assert!(matches!(message, Command::Unlisten(ids) if ids.len() == 100_000));
+        assert_eq!(fds.len(), 2);
+        sent.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_oversized_length_is_refused_and_not_allocated() {
+        let (mut a, b) = UnixStream::pair().unwrap();
+        a.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+        let (_, mut rx) = split(b);
+        assert!(matches!(rx.receive::<Command>().await, Err(WireError::TooLong(_))));
+    }
+}

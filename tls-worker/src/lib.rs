@@ -1,0 +1,2 @@
+//! Bailey worker.
+pub mod api;

@@ -1,0 +1,2 @@
+//! Everything a person types to develop Bailey.
+fn main() {}
