@@ -1,1 +1,3 @@
-//! lab
+//! What the tests of this workspace share.
+pub mod packet;
+pub mod privilege;
