@@ -10,9 +10,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::backend::Backend;
+use crate::client::{Reply, Target};
 use crate::netns::{Namespace, cable, unique_name};
 use crate::pki::{Authority, Identity};
 
@@ -92,6 +94,33 @@ impl Lab {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 78, i + 1, 2)), port)
     }
 
+    /// A client of this address and port.
+    pub fn target(&self, address: impl Into<IpAddr>, port: u16) -> Result<Target> {
+        Ok(Target { address: (address.into(), port).into(), host: HOST.into(), roots: self.authority.roots()? })
+    }
+
+    /// One recording backend in each backend namespace, on port 8080.
+    pub fn start_backends(&self) -> Result<Vec<Backend>> {
+        let one = |(i, space): (usize, &Namespace)| {
+            Backend::start(space, &format!("backend{}", i + 1), self.backend(i as u8, 8080))
+        };
+        self.backends.iter().enumerate().map(one).collect()
+    }
+
+    /// A whole config: service `web` on port 443 of both VIPs, its `more_service` keys, and pool `app` with port 8080
+    /// of every backend namespace. `more_edge` goes under `[edge]`.
+    pub fn site(&self, more_edge: &str, more_service: &str) -> String {
+        let backends: Vec<String> =
+            (0..self.backends.len()).map(|i| format!("\"{}\"", self.backend(i as u8, 8080))).collect();
+        format!(
+            "{}[service.web]\naddresses = [\"{VIP4}:443\", \"[{VIP6}]:443\"]\nmode = \"https\"\n\
+             certificates = [\"lab\"]\npool = \"app\"\nserved_by_header = \"x-served-by\"\n{more_service}\n\
+             [pool.app]\nbackends = [{}]\n",
+            self.config(more_edge),
+            backends.join(", ")
+        )
+    }
+
     /// The head of a config for this lab's edge: `[edge]` with `more` in it, `[admin]`, `[certificate.lab]`.
     pub fn config(&self, more: &str) -> String {
         format!(
@@ -100,6 +129,36 @@ impl Lab {
              [certificate.lab]\nchain = \"edge.pem\"\nkey = \"edge.key\"\n",
             self.name
         )
+    }
+}
+
+/// What the response header of `served_by_header` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedBy {
+    /// Worker's index.
+    pub worker: u32,
+    /// CPU that it is pinned to.
+    pub cpu: u32,
+    /// CPU that the kernel delivered the connection on.
+    pub incoming_cpu: u32,
+    /// Generation that the request was served by.
+    pub generation: u64,
+}
+
+impl ServedBy {
+    /// Of an answer of service `web` of [`Lab::site`].
+    pub fn of(reply: &Reply) -> Result<Self> {
+        let text = reply.header("x-served-by");
+        let field = |name: &str| -> Result<u64> {
+            let value = text.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok()).with_context(|| format!("no number {name} in {text:?}"))
+        };
+        Ok(Self {
+            worker: field("worker")?.try_into()?,
+            cpu: field("cpu")?.try_into()?,
+            incoming_cpu: field("incoming-cpu")?.try_into()?,
+            generation: field("generation")?,
+        })
     }
 }
 

@@ -12,15 +12,19 @@
 //! | [`client`] | HTTP/1.1, HTTP/2 and WebSocket over TLS |
 //! | [`pki`] | an authority and its certificates |
 //! | [`metrics`] | Prometheus text, read |
+//! | [`left`] | what an edge has put into the kernel |
 //! | [`foreign`] | somebody else's XDP program |
+//! | [`docs`] | the reference pages as data |
 //! | [`wait`] | conditions with a deadline |
 
 pub mod backend;
 pub mod client;
+pub mod docs;
 pub mod edge;
 pub mod foreign;
 pub mod harness;
 pub mod lab;
+pub mod left;
 pub mod metrics;
 pub mod need;
 pub mod netns;
