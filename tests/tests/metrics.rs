@@ -1,0 +1,135 @@
+//! What is documented is exported, what is exported is documented, and Prometheus can read it.
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::Request;
+use lb_tests::client::Protocol;
+use lb_tests::docs::documented_metrics;
+use lb_tests::edge::Edge;
+use lb_tests::harness::{lab, main as run};
+use lb_tests::lab::{Lab, VIP4};
+use lb_tests::need::find;
+use lb_tests::process::signal_process;
+use lb_tests::wait::{PATIENCE, wait_for};
+use tokio::io::AsyncReadExt;
+
+fn main() -> ExitCode {
+    run(vec![
+        lab("every_documented_metric_is_exported_with_its_type_and_labels", documented),
+        lab("requests_connections_and_backends_are_counted_once", counted),
+    ])
+}
+
+/// Provoke everything once: requests of every kind, a failed handshake, a deadline, a dead worker, a refused reload.
+fn provoke(lab: &Lab, edge: &Edge, config: &str) -> Result<()> {
+    let target = lab.target(VIP4, 443)?;
+    let worker = wait_for("a worker", PATIENCE, || edge.worker())?;
+    signal_process(worker, rustix::process::Signal::KILL)?;
+    wait_for("another worker", PATIENCE, || edge.worker().filter(|new| *new != worker))?;
+    lab.client.run_async(|| async {
+        target.get(Protocol::Http2, "/").await?;
+        target.get(Protocol::Http1, "/away").await?;
+        // Refused before routing: a second Host header is a smuggling attempt (RFC 9112, 3.2).
+        let twice = Request::get("/").header("host", "a.test").header("host", "b.test");
+        target.connect(Protocol::Http1).await?.send(twice, Bytes::new()).await.ok();
+        let mut silent = target.tcp().await?;
+        silent.read_to_end(&mut Vec::new()).await.ok();
+        Ok(())
+    })?;
+    let refused = lab.client.output("openssl", &["s_client", "-connect", &format!("{VIP4}:443"), "-tls1_1"]);
+    ensure!(refused.is_err(), "TLS 1.1 was taken");
+    edge.rewrite(&config.replace("pool = ", "pol = "))?;
+    ensure!(edge.cli(&["reload"])?.code == Some(1));
+    Ok(())
+}
+
+fn documented() -> Result<()> {
+    let lab = Lab::new(1)?;
+    let _backends = lab.start_backends()?;
+    let more = format!(
+        "[pool.app.health]\ntype = \"http\"\ninterval = \"100ms\"\n\
+         [[service.web.routes]]\npath = \"/away\"\npool = \"away\"\n[pool.away]\nbackends = [\"{}\"]\n",
+        lab.backend(0, 1)
+    );
+    let config = lab.site("", "timeouts.handshake = \"1s\"") + &more;
+    let edge = Edge::start(&lab, &config)?;
+    provoke(&lab, &edge, &config)?;
+    let text = edge.metrics_text()?;
+    let scrape = lb_tests::metrics::Scrape::parse(&text)?;
+    let mut exported: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        exported.extend(line.split_once(' '));
+    }
+    let documented = documented_metrics()?;
+    for (name, metric) in &documented {
+        let kind =
+            exported.get(name.as_str()).with_context(|| format!("{name} is documented and not exported:\n{text}"))?;
+        ensure!(*kind == metric.kind, "{name} is documented as {} and exported as {kind}", metric.kind);
+        let suffix = if *kind == "histogram" { "_count" } else { "" };
+        let name = format!("{name}{suffix}");
+        let labels: Option<Vec<&String>> =
+            scrape.matching(&name, &[]).next().map(|sample| sample.labels.keys().collect());
+        let mut expected: Vec<&String> = metric.labels.iter().collect();
+        expected.sort();
+        ensure!(labels.as_ref() == Some(&expected), "{name} has labels {labels:?}, documented are {expected:?}");
+    }
+    for name in exported.keys() {
+        ensure!(documented.contains_key(*name), "{name} is exported and not documented in docs/metrics.md");
+    }
+    promtool(&text)
+}
+
+/// Prometheus's own check, where it is installed.
+fn promtool(text: &str) -> Result<()> {
+    use std::io::Write;
+    let Some(promtool) = find("promtool") else { return Ok(()) };
+    let mut command = Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    child.stdin.take().context("stdin of promtool")?.write_all(text.as_bytes())?;
+    let out = child.wait_with_output()?;
+    ensure!(
+        out.status.success(),
+        "promtool: {}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(())
+}
+
+fn counted() -> Result<()> {
+    const REQUESTS: usize = 20;
+    let lab = Lab::new(2)?;
+    let backends = lab.start_backends()?;
+    let edge = Edge::start(&lab, &lab.site("", ""))?;
+    let target = lab.target(VIP4, 443)?;
+    lab.client.run_async(|| async {
+        let mut h1 = target.connect(Protocol::Http1).await?;
+        let mut h2 = target.connect(Protocol::Http2).await?;
+        for _ in 0..REQUESTS / 2 {
+            h1.get("/").await?;
+            h2.get("/?status=404").await?;
+        }
+        Ok(())
+    })?;
+    let scrape = edge.metrics()?;
+    let requests = |labels: &[(&str, &str)]| scrape.sum("bailey_http_requests_total", labels);
+    ensure!(requests(&[("service", "web"), ("code", "2xx")]) == (REQUESTS / 2) as f64);
+    ensure!(requests(&[("service", "web"), ("code", "4xx")]) == (REQUESTS / 2) as f64);
+    for backend in &backends {
+        let address = backend.address.to_string();
+        let counted = requests(&[("pool", "app"), ("backend", &address)]);
+        ensure!(counted == backend.count() as f64, "{address} saw {}, counted are {counted}", backend.count());
+        ensure!(scrape.sum("bailey_backend_up", &[("backend", &address)]) == 1.0);
+    }
+    ensure!(backends.iter().map(|backend| backend.count()).sum::<usize>() == REQUESTS);
+    ensure!(scrape.sum("bailey_connections_total", &[("service", "web")]) == 2.0);
+    ensure!(scrape.sum("bailey_http_request_duration_seconds_count", &[("service", "web")]) == REQUESTS as f64);
+    ensure!(scrape.sum("bailey_tls_handshake_duration_seconds_count", &[("service", "web")]) == 2.0);
+    wait_for("the connections to be seen closed", PATIENCE, || {
+        (edge.metrics().ok()?.sum("bailey_connections_active", &[("service", "web")]) == 0.0).then_some(())
+    })
+}

@@ -1,0 +1,46 @@
+//! The process that reads hostile bytes has nothing to give away.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use lb_tests::client::Protocol;
+use lb_tests::edge::Edge;
+use lb_tests::harness::{lab, main as run};
+use lb_tests::lab::{Lab, VIP4};
+use lb_tests::wait::{PATIENCE, wait_for};
+
+fn main() -> ExitCode {
+    run(vec![lab("the_worker_is_an_unprivileged_user_with_no_capability_and_no_bpf", unprivileged)])
+}
+
+fn unprivileged() -> Result<()> {
+    let lab = Lab::new(1)?;
+    let _backends = lab.start_backends()?;
+    let edge = Edge::start(&lab, &lab.site("", ""))?;
+    let target = lab.target(VIP4, 443)?;
+    // It serves as it is looked at: no privilege is dropped only later.
+    let reply = lab.client.run_async(|| async { target.get(Protocol::Http1, "/").await })?;
+    ensure!(reply.status == 200);
+    let worker = wait_for("a worker", PATIENCE, || edge.worker())?;
+    let nobody = lb_tests::netns::finish(std::process::Command::new("id").args(["-u", "nobody"]))?;
+    let threads = std::fs::read_dir(format!("/proc/{worker}/task"))?;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"));
+            line.map(|text| text.split_whitespace().map(String::from).collect::<Vec<_>>())
+        };
+        ensure!(field("Uid:")?.iter().all(|id| *id == nobody.trim()), "{:?}", field("Uid:")?);
+        ensure!(field("Gid:")?.iter().all(|id| id != "0"), "{:?}", field("Gid:")?);
+        ensure!(field("Groups:")?.iter().all(|id| id != "0"), "{:?}", field("Groups:")?);
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            ensure!(field(set)? == ["0000000000000000"], "{set} {:?}", field(set)?);
+        }
+        ensure!(field("NoNewPrivs:")? == ["1"]);
+    }
+    for file in std::fs::read_dir(format!("/proc/{worker}/fd"))? {
+        let link = std::fs::read_link(file?.path())?;
+        ensure!(!link.to_string_lossy().contains("bpf"), "the worker holds {link:?}");
+    }
+    Ok(())
+}
