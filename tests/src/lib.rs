@@ -1,1 +1,29 @@
-//! lab
+//! The lab: network namespaces with real clients, a real edge and real backends, for tests, demo and bench.
+//!
+//! | module | what it gives |
+//! | --- | --- |
+//! | [`need`] | what this machine lacks for a lab, in words |
+//! | [`harness`] | tests that are skipped with a reason, and that show the processes' logs when they fail |
+//! | [`netns`] | a namespace, a cable between two, work done inside one |
+//! | [`lab`] | client, edge and backends with addresses and routes |
+//! | [`process`] | a process that is ended and whose output is kept |
+//! | [`edge`] | `bailey run` and its command line |
+//! | [`backend`] | a server that records what it is asked |
+//! | [`client`] | HTTP/1.1, HTTP/2 and WebSocket over TLS |
+//! | [`pki`] | an authority and its certificates |
+//! | [`metrics`] | Prometheus text, read |
+//! | [`foreign`] | somebody else's XDP program |
+//! | [`wait`] | conditions with a deadline |
+
+pub mod backend;
+pub mod client;
+pub mod edge;
+pub mod foreign;
+pub mod harness;
+pub mod lab;
+pub mod metrics;
+pub mod need;
+pub mod netns;
+pub mod pki;
+pub mod process;
+pub mod wait;

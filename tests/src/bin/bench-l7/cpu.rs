@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use lb_tests::process::children;
 
 /// One process of a tree at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) struct Usage {
 }
 
 /// Processes of a tree by process id.
-pub(crate) type Tree = BTreeMap<i32, Usage>;
+pub(crate) type Tree = BTreeMap<u32, Usage>;
 
 /// Nanoseconds that passed on CPUs between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,19 +32,18 @@ pub(crate) struct Spent {
 }
 
 /// The process `root` and all its descendants.
-pub(crate) fn tree(root: i32) -> Result<Tree> {
-    let parents = parents()?;
+pub(crate) fn tree(root: u32) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut open = vec![root];
     while let Some(pid) = open.pop() {
         tree.insert(pid, usage(pid).with_context(|| format!("process {pid} of the edge is gone"))?);
-        open.extend(parents.iter().filter(|(_, parent)| **parent == pid).map(|(child, _)| *child));
+        open.extend(children(pid).into_iter().map(|(child, _)| child));
     }
     Ok(tree)
 }
 
 /// The same when it has come to rest: what a load left behind (closing connections) is done.
-pub(crate) fn tree_at_rest(root: i32) -> Result<Tree> {
+pub(crate) fn tree_at_rest(root: u32) -> Result<Tree> {
     /// A tree that uses less than 1 % of a CPU is at rest: timers may go on.
     const REST: Duration = Duration::from_millis(10);
     const DEADLINE: Duration = Duration::from_secs(2);
@@ -85,25 +85,7 @@ fn names(tree: &Tree) -> String {
     tree.iter().map(|(pid, usage)| format!("{} ({pid})", usage.comm)).collect::<Vec<_>>().join(", ")
 }
 
-fn parents() -> Result<BTreeMap<i32, i32>> {
-    let mut parents = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process of somebody else may end between the listing and the look.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(parent) = parent_of(&stat) {
-            parents.insert(pid, parent);
-        }
-    }
-    Ok(parents)
-}
-
-/// Fourth field of `/proc/PID/stat`; the second, the name, may hold blanks and brackets.
-fn parent_of(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-fn usage(pid: i32) -> Result<Usage> {
+fn usage(pid: u32) -> Result<Usage> {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm"))?.trim_end().to_owned();
     let mut cpu_ns = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -119,14 +101,8 @@ fn usage(pid: i32) -> Result<Usage> {
 mod tests {
     use super::*;
 
-    fn one(pid: i32, comm: &str, cpu_ns: u64) -> (i32, Usage) {
+    fn one(pid: u32, comm: &str, cpu_ns: u64) -> (u32, Usage) {
         (pid, Usage { comm: comm.to_owned(), cpu_ns, rss: 0 })
-    }
-
-    #[test]
-    fn parent_is_found_behind_a_name_with_brackets() {
-        assert_eq!(parent_of("42 (a) b (c)) S 7 42 42 0"), Some(7));
-        assert_eq!(parent_of("42 (a"), None);
     }
 
     #[test]
@@ -145,7 +121,7 @@ mod tests {
 
     #[test]
     fn this_process_has_used_time_and_memory() {
-        let own = usage(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let own = usage(std::process::id()).unwrap();
         assert!(own.cpu_ns > 0 && own.rss > 0, "{own:?}");
     }
 }

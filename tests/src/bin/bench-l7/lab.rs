@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use lb_tests::netns;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::TempDir;
 
 use crate::origin::Origin;
@@ -18,7 +19,6 @@ pub(crate) struct Lab {
     pub(crate) pki: Pki,
     pub(crate) origin: Origin,
     pub(crate) edge_cpu: usize,
-    pub(crate) load_cpu: usize,
     /// Directory of `bailey` and `bailey-worker`.
     pub(crate) programs: PathBuf,
 }
@@ -32,9 +32,7 @@ impl Lab {
                 bail!("this program may not use CPU {cpu}: the bench needs two CPUs, see --edge-cpu and --load-cpu");
             }
         }
-        let mut own = CpuSet::new();
-        own.set(load_cpu);
-        sched_setaffinity(None, &own).with_context(|| format!("cannot move to CPU {load_cpu}"))?;
+        netns::pin(load_cpu)?;
         raise_open_files()?;
         let programs = match programs {
             Some(directory) => directory.to_owned(),
@@ -45,7 +43,7 @@ impl Lab {
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let pki = Pki::new(directory.path())?;
         let origin = Origin::start(directory.path(), load_cpu)?;
-        Ok(Self { directory, pki, origin, edge_cpu, load_cpu, programs })
+        Ok(Self { directory, pki, origin, edge_cpu, programs })
     }
 }
 

@@ -6,12 +6,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cpu;
 use crate::edge::bailey::WORKER;
-use crate::edge::{Edge, Product, Tickets};
+use crate::edge::{Edge, Product};
 use crate::lab::Lab;
 use crate::load::h2load;
 use crate::origin::{LARGE, SMALL};
 use crate::report::{Facts, Report, Sample, Table};
 use crate::workload::{Context, Effort, IDLE_CONNECTIONS, Workload};
+
+/// Session tickets of the peers when Bailey is not there to follow: what OpenSSL sends by itself.
+const PEERS_TICKETS: u64 = 2;
 
 /// Runs everything. A round that failed is in the report, not an error.
 pub(crate) fn all(
@@ -23,7 +26,7 @@ pub(crate) fn all(
 ) -> Result<Report> {
     let context = Context::new(lab)?;
     let (edges, facts) = start(&context, products)?;
-    let tickets = facts.get(&Product::Bailey).map_or(Tickets::Off, Facts::tickets);
+    let tickets = facts.get(&Product::Bailey).map_or(PEERS_TICKETS, |facts| facts.tickets);
     let mut report = Report { rounds, facts, tables: Vec::new(), failures: Vec::new() };
     for &workload in workloads {
         eprintln!("{} ...", workload.name());
@@ -57,15 +60,21 @@ pub(crate) fn all(
 fn start(context: &Context<'_>, products: &[Product]) -> Result<(Vec<Edge>, BTreeMap<Product, Facts>)> {
     let mut edges = Vec::new();
     let mut facts = BTreeMap::new();
-    let mut tickets = Tickets::Off;
+    let mut tickets = PEERS_TICKETS;
     let mut order = products.to_vec();
     order.sort_unstable_by_key(|product| *product != Product::Bailey);
     for product in order {
         let edge = Edge::start(product, context.lab, tickets)?;
         let seen = look(context, &edge).with_context(|| format!("{}: {}", product.name(), edge.output()))?;
         if product == Product::Bailey {
-            tickets = seen.tickets();
+            tickets = seen.tickets;
         }
+        ensure!(
+            seen.tickets == tickets,
+            "{} sends {} session tickets, not {tickets}: a full handshake is not the same work for all",
+            product.name(),
+            seen.tickets
+        );
         facts.insert(product, seen);
         edges.push(edge);
     }
@@ -83,8 +92,8 @@ fn look(context: &Context<'_>, edge: &Edge) -> Result<Facts> {
     })?;
     let tickets = context.client.tickets() - before;
     context.runtime.block_on(async { context.client.connect(edge.addresses.rsa).await?.get(SMALL, true).await })?;
-    let h2 = h2load::run(context.lab, edge.addresses.p256, SMALL.0, (1, 1), 1)?.negotiated;
-    Ok(Facts { version: edge.product.version(context.lab)?, h1, h2, tickets_sent: tickets })
+    let h2 = h2load::run(edge.addresses.p256, SMALL.0, (1, 1), 1)?.negotiated;
+    Ok(Facts { version: edge.product.version(context.lab)?, h1, h2, tickets })
 }
 
 /// CPU time a request, in microseconds.
@@ -99,7 +108,7 @@ fn request(context: &Context<'_>, edge: &Edge, workload: Workload, effort: Effor
 }
 
 /// Resident memory a connection, in KiB, of an edge that was started for it: a heap that was once larger hides the cost.
-fn idle(context: &Context<'_>, product: Product, tickets: Tickets) -> Result<Sample> {
+fn idle(context: &Context<'_>, product: Product, tickets: u64) -> Result<Sample> {
     let edge = Edge::start(product, context.lab, tickets)?;
     Workload::Idle.load(context, &edge, Effort::WarmUp)?;
     let before = edge.at_rest()?;

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use lb_tests::edge::free_port;
+use lb_tests::process::Process;
 
-use crate::process::{Process, find, free_address};
+use crate::process::{find, pinned, ready};
 
 /// Path and length of the small and of the large answer.
 pub(crate) const SMALL: (&str, u64) = ("/small", 1 << 10);
@@ -22,13 +24,13 @@ impl Origin {
         let files = directory.join("origin");
         fs::create_dir_all(&files)?;
         fs::write(files.join("large"), "m".repeat(1 << 20))?;
-        let address = free_address()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let config = directory.join("origin.conf");
         fs::write(&config, configuration(directory, &files, address))?;
         let nginx = find("nginx")?;
         let args = ["-c".as_ref(), config.as_os_str(), "-e".as_ref(), "stderr".as_ref()];
-        let mut process = Process::spawn("origin", cpu, directory, &nginx, args)?;
-        process.ready(&[address])?;
+        let mut process = pinned("origin", cpu, directory, &nginx, args)?;
+        ready(&mut process, &[address]).context("the origin")?;
         Ok(Self { address, _process: process })
     }
 }

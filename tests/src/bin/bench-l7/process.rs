@@ -1,149 +1,70 @@
-//! Child processes: pinned, logged to a file, ended with everything they started.
+//! How the lab's processes are started here: on one CPU, and ended when this program is gone.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use lb_tests::need;
+use lb_tests::netns::finish;
+use lb_tests::process::Process;
+use lb_tests::wait::{PATIENCE, wait_for};
 
-use crate::cpu;
-
-const READY_DEADLINE: Duration = Duration::from_secs(15);
-const END_DEADLINE: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(5);
-
-/// A process with its log. Dropping it ends it: TERM, then KILL for what is left of its tree.
-pub(crate) struct Process {
-    name: String,
-    child: Child,
-    log: PathBuf,
+/// Starts `program` on one CPU; its output goes to `directory/name.log`. It gets TERM when this program dies.
+pub(crate) fn pinned<A: AsRef<OsStr>>(
+    name: &str,
+    cpu: usize,
+    directory: &Path,
+    program: &Path,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Process> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", &cpu.to_string()]).arg(program).args(args);
+    Process::start(name, directory, &mut command)
 }
 
-impl Process {
-    /// Starts `program` on one CPU; its output goes to `directory/name.log`. It gets TERM when this program dies.
-    pub(crate) fn spawn<A: AsRef<OsStr>>(
-        name: &str,
-        cpu: usize,
-        directory: &Path,
-        program: &Path,
-        args: impl IntoIterator<Item = A>,
-    ) -> Result<Self> {
-        let log = directory.join(format!("{name}.log"));
-        let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "taskset", "-c", &cpu.to_string()])
-            .arg(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .context("cannot start setpriv (package util-linux)")?;
-        Ok(Self { name: name.to_owned(), child, log })
-    }
-
-    pub(crate) fn pid(&self) -> i32 {
-        // Process ids of Linux are at most 2^22.
-        i32::try_from(self.child.id()).unwrap_or(i32::MAX)
-    }
-
-    /// Everything it wrote so far.
-    pub(crate) fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until each address takes connections.
-    pub(crate) fn ready(&mut self, addresses: &[SocketAddr]) -> Result<()> {
-        let start = Instant::now();
-        for address in addresses {
-            while TcpStream::connect(address).is_err() {
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("{} ended ({status}) before it served:\n{}", self.name, self.output());
-                }
-                if start.elapsed() > READY_DEADLINE {
-                    bail!("{} does not serve {address} after {READY_DEADLINE:?}:\n{}", self.name, self.output());
-                }
-                std::thread::sleep(POLL);
+/// Waits until each address takes connections.
+pub(crate) fn ready(process: &mut Process, addresses: &[SocketAddr]) -> Result<()> {
+    for address in addresses {
+        let served = wait_for(&format!("a server on {address}"), PATIENCE, || {
+            if process.ended().is_some() {
+                return Some(false);
             }
-        }
-        Ok(())
-    }
-
-    /// Waits for its end by itself.
-    pub(crate) fn finish(&mut self, deadline: Duration) -> Result<String> {
-        let Some(status) = self.wait(deadline)? else {
-            bail!("{} did not end within {deadline:?}", self.name);
-        };
-        let output = self.output();
-        if !status.success() {
-            bail!("{} failed ({status}):\n{output}", self.name);
-        }
-        Ok(output)
-    }
-
-    fn wait(&mut self, deadline: Duration) -> Result<Option<ExitStatus>> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(Some(status));
-            }
-            if start.elapsed() > deadline {
-                return Ok(None);
-            }
-            std::thread::sleep(POLL);
+            TcpStream::connect(address).is_ok().then_some(true)
+        });
+        if !served.with_context(|| process.log())? {
+            bail!("it ended before it served:\n{}", process.log());
         }
     }
+    Ok(())
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        let descendants: Vec<i32> = cpu::tree(self.pid()).map(|tree| tree.into_keys().collect()).unwrap_or_default();
-        signal(self.pid(), Signal::TERM);
-        if !matches!(self.wait(END_DEADLINE), Ok(Some(_))) {
-            eprintln!("{} does not end on TERM: killed", self.name);
-            descendants.into_iter().for_each(|pid| signal(pid, Signal::KILL));
-        }
-        // Errors here have nobody to go to: the child is gone either way.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Runs a load generator to its end, on this program's own CPU; what it wrote.
+pub(crate) fn generate(
+    program: &str,
+    environment: &[(&str, &Path)],
+    args: &[String],
+    deadline: Duration,
+) -> Result<String> {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after", "1", &deadline.as_secs().to_string()]).arg(find(program)?).args(args);
+    finish(command.envs(environment.iter().copied()))
 }
 
-fn signal(pid: i32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        // It may have ended meanwhile.
-        let _ = kill_process(pid, signal);
-    }
-}
-
-/// An address of this host that nobody serves.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?)
-}
-
-/// Where a program is: on PATH, or where Debian puts servers.
+/// Where a program is.
 pub(crate) fn find(program: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-        .with_context(|| format!("{program} is not installed; `cargo xtask setup` installs it"))
+    need::find(program).with_context(|| format!("{program} is not installed; `cargo xtask setup` installs it"))
 }
 
-/// First line that a program says about its version.
+/// First line of what a program says about its version; nginx says it on standard error.
 pub(crate) fn version(program: &Path, flag: &str) -> Result<String> {
-    let output =
-        Command::new(program).arg(flag).output().with_context(|| format!("cannot run {}", program.display()))?;
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(text.lines().next().unwrap_or("unknown").trim().to_owned())
+    let said = finish(Command::new("sh").args(["-c", "exec \"$0\" \"$1\" 2>&1"]).arg(program).arg(flag))?;
+    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// A file for OPENSSL_CONF: commands for every TLS context of a program that has no options for them.
+pub(crate) fn openssl_conf(commands: &str) -> String {
+    format!("openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = every\n[every]\n{commands}\n")
 }

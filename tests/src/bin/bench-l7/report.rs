@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 use serde_json::{Value, json};
 
-use crate::edge::{Product, Tickets};
+use crate::edge::Product;
 use crate::workload::Workload;
 
 /// One round of one edge, in the workload's unit.
@@ -29,13 +29,7 @@ pub(crate) struct Facts {
     pub(crate) h1: String,
     pub(crate) h2: String,
     /// Session tickets after a full handshake.
-    pub(crate) tickets_sent: u64,
-}
-
-impl Facts {
-    pub(crate) fn tickets(&self) -> Tickets {
-        if self.tickets_sent > 0 { Tickets::On } else { Tickets::Off }
-    }
+    pub(crate) tickets: u64,
 }
 
 pub(crate) struct Report {
@@ -105,7 +99,7 @@ impl Report {
                 facts.version,
                 facts.h1,
                 facts.h2,
-                facts.tickets_sent
+                facts.tickets
             ));
         }
         text.push_str(&format!(
@@ -144,7 +138,7 @@ impl Report {
             .iter()
             .map(|(product, facts)| {
                 let value = json!({
-                    "version": facts.version, "h1": facts.h1, "h2": facts.h2, "session_tickets": facts.tickets_sent,
+                    "version": facts.version, "h1": facts.h1, "h2": facts.h2, "session_tickets": facts.tickets,
                 });
                 (product.name(), value)
             })

@@ -80,7 +80,7 @@ impl Workload {
             Self::H1 => wrk::run(lab, edge.addresses.p256, SMALL.0, 16, seconds),
             Self::H2 => {
                 let requests = effort.pick(60_000, 10_000);
-                Ok(h2load::run(lab, edge.addresses.p256, SMALL.0, H2_SHAPE, requests)?.requests)
+                Ok(h2load::run(edge.addresses.p256, SMALL.0, H2_SHAPE, requests)?.requests)
             }
             Self::Large => wrk::run(lab, edge.addresses.p256, LARGE.0, 8, seconds),
             Self::HandshakeP256 => context.handshakes(edge.addresses.p256, effort.pick(3_000, 500)),

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use lb_tests::process::Process;
 
 use super::{Addresses, write};
 use crate::lab::Lab;
-use crate::process::{self, Process};
+use crate::process;
 
 /// Name of the worker's process.
 pub(crate) const WORKER: &str = "bailey-worker";
@@ -20,7 +21,7 @@ pub(super) fn start(lab: &Lab, directory: &Path, addresses: &Addresses) -> Resul
     let config = directory.join("bailey.toml");
     write(&config, &configuration(lab, directory, addresses))?;
     let args = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
-    Process::spawn("bailey", lab.edge_cpu, directory, &program(lab, "bailey")?, args)
+    process::pinned("bailey", lab.edge_cpu, directory, &program(lab, "bailey")?, args)
 }
 
 fn program(lab: &Lab, name: &str) -> Result<PathBuf> {

@@ -3,32 +3,38 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lb_tests::process::Process;
 
-use super::{Addresses, Tickets, write};
+use super::{Addresses, write};
 use crate::lab::Lab;
-use crate::process::{self, Process};
+use crate::process;
 
 pub(super) fn version() -> Result<String> {
     process::version(&process::find("haproxy")?, "-v")
 }
 
-pub(super) fn start(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: Tickets) -> Result<Process> {
+pub(super) fn start(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: u64) -> Result<Process> {
     let config = directory.join("haproxy.cfg");
-    write(&config, &configuration(lab, addresses, tickets))?;
-    let args = ["-db".as_ref(), "-f".as_ref(), config.as_os_str()];
-    Process::spawn("haproxy", lab.edge_cpu, directory, &process::find("haproxy")?, args)
+    write(&config, &configuration(lab, addresses))?;
+    // It has no option for the number of tickets, but its OpenSSL reads it from a file.
+    let openssl = directory.join("openssl.cnf");
+    write(&openssl, &process::openssl_conf(&format!("NumTickets = {tickets}")))?;
+    let args = [
+        format!("OPENSSL_CONF={}", openssl.display()),
+        process::find("haproxy")?.display().to_string(),
+        "-db".to_owned(),
+        "-f".to_owned(),
+        config.display().to_string(),
+    ];
+    process::pinned("haproxy", lab.edge_cpu, directory, &process::find("env")?, args)
 }
 
-fn configuration(lab: &Lab, addresses: &Addresses, tickets: Tickets) -> String {
-    let (cache, options) = match tickets {
-        Tickets::On => ("", ""),
-        Tickets::Off => ("    tune.ssl.cachesize 0\n", "no-tls-tickets"),
-    };
+fn configuration(lab: &Lab, addresses: &Addresses) -> String {
     format!(
         "global
     nbthread 1
     maxconn 4096
-{cache}    ssl-default-bind-options ssl-min-ver TLSv1.2 {options}
+    ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
     mode http
     timeout connect 5s

@@ -7,11 +7,13 @@ mod nginx;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use lb_tests::edge::free_port;
+use lb_tests::process::Process;
 
 use crate::cpu::{self, Tree};
 use crate::lab::Lab;
-use crate::process::{Process, free_address};
+use crate::process::ready;
 
 /// A program that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -40,13 +42,6 @@ impl Product {
     }
 }
 
-/// Whether the peers hand out session tickets. They do what Bailey does, so that a full handshake is the same work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tickets {
-    On,
-    Off,
-}
-
 /// Where an edge serves.
 pub(crate) struct Addresses {
     /// With the P-256 certificate.
@@ -63,8 +58,11 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn start(product: Product, lab: &Lab, tickets: Tickets) -> Result<Self> {
-        let addresses = Addresses { p256: free_address()?, rsa: free_address()? };
+    /// `tickets`: session tickets that the peers send after a full handshake. They do as Bailey does, so that it is the
+    /// same work for all.
+    pub(crate) fn start(product: Product, lab: &Lab, tickets: u64) -> Result<Self> {
+        let free = || anyhow::Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
+        let addresses = Addresses { p256: free()?, rsa: free()? };
         let directory = tempfile::Builder::new().prefix(product.name()).tempdir_in(lab.directory.path())?.keep();
         std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let mut process = match product {
@@ -72,22 +70,21 @@ impl Edge {
             Product::Haproxy => haproxy::start(lab, &directory, &addresses, tickets)?,
             Product::Bailey => bailey::start(lab, &directory, &addresses)?,
         };
-        process.ready(&[addresses.p256, addresses.rsa])?;
+        ready(&mut process, &[addresses.p256, addresses.rsa]).context(product.name())?;
         Ok(Self { product, addresses, process })
     }
 
     /// Its processes, once what went before is done.
     pub(crate) fn at_rest(&self) -> Result<Tree> {
-        cpu::tree_at_rest(self.process.pid())
+        cpu::tree_at_rest(self.process.id())
     }
 
     /// What it wrote.
     pub(crate) fn output(&self) -> String {
-        self.process.output()
+        self.process.log()
     }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    use anyhow::Context as _;
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

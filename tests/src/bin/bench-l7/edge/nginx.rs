@@ -3,25 +3,26 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lb_tests::process::Process;
 
-use super::{Addresses, Tickets, write};
+use super::{Addresses, write};
 use crate::lab::Lab;
 use crate::origin::user_line;
 use crate::pki::Leaf;
-use crate::process::{self, Process};
+use crate::process;
 
 pub(super) fn version() -> Result<String> {
     process::version(&process::find("nginx")?, "-v")
 }
 
-pub(super) fn start(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: Tickets) -> Result<Process> {
+pub(super) fn start(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: u64) -> Result<Process> {
     let config = directory.join("nginx.conf");
     write(&config, &configuration(lab, directory, addresses, tickets))?;
     let args = ["-c".as_ref(), config.as_os_str(), "-e".as_ref(), "stderr".as_ref()];
-    Process::spawn("nginx", lab.edge_cpu, directory, &process::find("nginx")?, args)
+    process::pinned("nginx", lab.edge_cpu, directory, &process::find("nginx")?, args)
 }
 
-fn configuration(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: Tickets) -> String {
+fn configuration(lab: &Lab, directory: &Path, addresses: &Addresses, tickets: u64) -> String {
     let server = |address, leaf: &Leaf| {
         format!(
             "
@@ -47,7 +48,7 @@ http {{
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
     ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_session_tickets {tickets};
+    ssl_conf_command NumTickets {tickets};
     proxy_http_version 1.1;
     proxy_set_header Connection \"\";
     proxy_set_header Host $http_host;
@@ -71,7 +72,6 @@ http {{
         user = user_line(),
         pid = directory.join("nginx.pid").display(),
         temp = directory.join("temp").display(),
-        tickets = if tickets == Tickets::On { "on" } else { "off" },
         origin = lab.origin.address,
         p256 = server(addresses.p256, &lab.pki.p256),
         rsa = server(addresses.rsa, &lab.pki.rsa),

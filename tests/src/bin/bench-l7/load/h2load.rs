@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::Lab;
 use crate::pki::NAME;
-use crate::process::{Process, find};
+use crate::process::generate;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -20,7 +19,7 @@ pub(crate) struct Seen {
     pub(crate) negotiated: String,
 }
 
-pub(crate) fn run(lab: &Lab, to: SocketAddr, path: &str, shape: (u32, u32), requests: u64) -> Result<Seen> {
+pub(crate) fn run(to: SocketAddr, path: &str, shape: (u32, u32), requests: u64) -> Result<Seen> {
     let (connections, streams) = shape;
     let args = [
         format!("-c{connections}"),
@@ -31,8 +30,7 @@ pub(crate) fn run(lab: &Lab, to: SocketAddr, path: &str, shape: (u32, u32), requ
         format!("--connect-to={to}"),
         format!("https://{NAME}:{}{path}", to.port()),
     ];
-    let mut h2load = Process::spawn("h2load", lab.load_cpu, lab.directory.path(), &find("h2load")?, args)?;
-    parse(&h2load.finish(DEADLINE)?, requests)
+    parse(&generate("h2load", &[], &args, DEADLINE)?, requests)
 }
 
 fn parse(output: &str, requests: u64) -> Result<Seen> {

@@ -8,33 +8,21 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::Lab;
 use crate::pki::NAME;
-use crate::process::{Process, find};
-
-/// wrk has no option for them, but OpenSSL reads them from a file: the same offer as the other clients make.
-const OPENSSL: &str = "openssl_conf = all
-[all]
-ssl_conf = ssl
-[ssl]
-system_default = client
-[client]
-Ciphersuites = TLS_AES_128_GCM_SHA256
-Groups = X25519
-";
+use crate::process::{generate, openssl_conf};
 
 /// Requests that were answered with 2xx or 3xx. An error when one was not.
 pub(crate) fn run(lab: &Lab, to: SocketAddr, path: &str, connections: u32, seconds: u32) -> Result<u64> {
     let config = lab.directory.path().join("openssl.cnf");
-    fs::write(&config, OPENSSL)?;
+    // wrk has no option for them, but its OpenSSL reads them from a file: the same offer as the other clients make.
+    fs::write(&config, openssl_conf("Ciphersuites = TLS_AES_128_GCM_SHA256\nGroups = X25519"))?;
     let args = [
-        format!("OPENSSL_CONF={}", config.display()),
-        find("wrk")?.display().to_string(),
         "-t1".to_owned(),
         format!("-c{connections}"),
         format!("-d{seconds}s"),
         format!("https://{NAME}:{}{path}", to.port()),
     ];
-    let mut wrk = Process::spawn("wrk", lab.load_cpu, lab.directory.path(), &find("env")?, args)?;
-    parse(&wrk.finish(Duration::from_secs(u64::from(seconds) + 20))?)
+    let deadline = Duration::from_secs(u64::from(seconds) + 20);
+    parse(&generate("wrk", &[("OPENSSL_CONF", &config)], &args, deadline)?)
 }
 
 fn parse(output: &str) -> Result<u64> {
