@@ -1,2 +1,6 @@
-//! Bailey's control plane.
+//! Bailey's control plane: it owns BPF, listeners, config and agents, and parses no byte that a client sent.
+#![deny(unsafe_code)]
+
+pub mod admin;
+pub mod config;
 pub mod datapath;
