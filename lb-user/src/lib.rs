@@ -4,3 +4,5 @@
 pub mod admin;
 pub mod config;
 pub mod datapath;
+pub mod reconcile;
+pub mod supervisor;
