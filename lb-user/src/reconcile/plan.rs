@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::datapath::{Desired, DesiredService};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tls_worker::api::{self, BackendState, Snapshot};
 
 /// What the checks say, by pool and address; none: no check is done yet.
@@ -67,7 +68,7 @@ pub struct Observed {
     /// The last generation that was used, whether it was taken or not.
     pub generation: u64,
     /// What the worker serves by.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Arc<Snapshot>>,
     /// What the datapath was told.
     pub datapath: Option<Desired>,
     /// Ids in use.
@@ -106,7 +107,7 @@ pub fn plan(intent: Intent<'_>, observed: &Observed) -> Result<Plan, PlanError> 
     let ids = observed.ids.with(config.services.iter().map(|s| s.name.as_str()), config.edge.max_services)?;
     let current = observed.snapshot.as_ref().map_or(0, |s| s.generation);
     let wanted = build_snapshot(config, intent.overlay, intent.health, current);
-    let snapshot = (observed.snapshot.as_ref() != Some(&wanted))
+    let snapshot = (observed.snapshot.as_deref() != Some(&wanted))
         .then(|| Snapshot { generation: observed.generation.max(current) + 1, ..wanted });
     let desired = desired(config, &ids);
     let datapath = (observed.datapath.as_ref() != Some(&desired)).then_some(desired);

@@ -44,7 +44,7 @@ fn overlay(config: &Config, changes: &[(SocketAddr, PoolChange)]) -> Overlay {
 fn carried_out(plan: Plan, observed: &Observed) -> Observed {
     Observed {
         generation: plan.snapshot.as_ref().map_or(observed.generation, |s| s.generation),
-        snapshot: plan.snapshot.or_else(|| observed.snapshot.clone()),
+        snapshot: plan.snapshot.map(std::sync::Arc::new).or_else(|| observed.snapshot.clone()),
         datapath: plan.datapath.or_else(|| observed.datapath.clone()),
         ids: plan.ids,
     }
