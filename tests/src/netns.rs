@@ -6,11 +6,15 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use rustix::thread::LinkNameSpaceType;
 
 use crate::need;
+use crate::process::{children, signal_process};
+use crate::wait::wait_for;
 
 const PREFIX: &str = "blylab";
 
@@ -148,6 +152,18 @@ pub fn sweep() {
     }
 }
 
+/// Take away everything of this process at once, as its owners would have on their way out. For an interrupt.
+pub fn abandon() {
+    for (child, _) in children(std::process::id()) {
+        let _ = signal_process(child, Signal::TERM);
+    }
+    let gone = || children(std::process::id()).is_empty().then_some(());
+    // Zombies of the thread that is not waiting for them any more count too; hence a bound and no error.
+    let _ = wait_for("our processes to end", Duration::from_secs(5), gone);
+    let own = format!("{PREFIX}-{}-", std::process::id());
+    names("/run/netns").iter().filter(|name| name.starts_with(&own)).for_each(|name| remove(name));
+}
+
 fn is_stale(name: &str) -> bool {
     let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
     process.is_some_and(|process| !std::path::Path::new(&format!("/proc/{process}")).exists())
@@ -164,7 +180,7 @@ fn remove(name: &str) {
         for pid in pids.split_whitespace().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
             // A thread of our own that works inside is listed under our own id.
             if pid != rustix::process::getpid() {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         }
     }
