@@ -58,7 +58,7 @@ pub const NO_SERVICE: u32 = 0;
 
 /// A number in network byte order. The type says it, so that no comment has to.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Be16([u8; 2]);
 
 impl Be16 {
@@ -81,7 +81,7 @@ impl Be16 {
 
 /// An IPv6 address, or an IPv4 address in its mapped form (RFC 4291, 2.5.5.2), in network byte order.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Address(pub [u8; 16]);
 
 impl Address {
@@ -104,7 +104,7 @@ pub const PROTO_UDP: u8 = 17;
 
 /// Key of [`SERVICES`]. Port 0 is the entry for all ports of the address; an exact port goes before it.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ServiceKey {
     /// Destination address of the packet.
     pub address: Address,

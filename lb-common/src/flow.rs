@@ -63,3 +63,57 @@ const fn finish(mut h: u64) -> u32 {
     h ^= h >> 33;
     h as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Within so much of the mean must every slot's neighbourhood of 64 slots be; 64 * 64 draws have a deviation of 1.6 %.
+    const TOLERANCE: f64 = 0.08;
+
+    fn spread(hashes: impl Iterator<Item = u32>) {
+        let mut buckets = [0u32; 64];
+        let mut total = 0;
+        for hash in hashes {
+            buckets[(slot(hash) / 64) as usize] += 1;
+            total += 1;
+        }
+        let mean = f64::from(total) / 64.0;
+        for count in buckets {
+            assert!((f64::from(count) - mean).abs() < mean * TOLERANCE, "{count} in a bucket, mean {mean}");
+        }
+    }
+
+    #[test]
+    fn ports_of_one_client_spread_over_the_slots() {
+        for seed in [0, 1, 0xdead_beef_0123_4567] {
+            let ports = (0..4u32).flat_map(|c| (0..=u16::MAX).map(move |p| (c, p)));
+            spread(ports.clone().map(|(c, p)| hash_v4(seed, 0x0a00_0001 + c, 0x0a63_0001, p, 443, 6)));
+            spread(ports.map(|(c, p)| hash_v6(seed, [0xfd00_0000, 0, 0, c], [0xfd63_0000, 0, 0, 1], p, 443, 6)));
+        }
+    }
+
+    #[test]
+    fn neighbouring_clients_spread_over_the_slots() {
+        spread((0..1u32 << 18).map(|i| hash_v4(7, 0x0a00_0000 + i, 0x0a63_0001, 40000, 443, 6)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_matters(seed: u64, a: u32, b: u32, p: u16, q: u16) {
+            let hash = hash_v4(seed, a, b, p, q, 6);
+            prop_assert_ne!(hash, hash_v4(seed ^ 1, a, b, p, q, 6));
+            prop_assert_ne!(hash, hash_v4(seed, a ^ 1, b, p, q, 6));
+            prop_assert_ne!(hash, hash_v4(seed, a, b ^ 1, p, q, 6));
+            prop_assert_ne!(hash, hash_v4(seed, a, b, p ^ 1, q, 6));
+            prop_assert_ne!(hash, hash_v4(seed, a, b, p, q ^ 1, 6));
+            prop_assert_ne!(hash, hash_v4(seed, a, b, p, q, 17));
+        }
+
+        #[test]
+        fn a_slot_is_within_the_table(hash: u32) {
+            prop_assert!(slot(hash) < WORKER_SLOT_COUNT);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! Nothing here allocates, panics on input, or knows of aya. A value of a map is plain bytes with every padding
 //! byte named; `zerocopy`'s derives refuse a struct that has hidden padding.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod abi;

@@ -50,29 +50,33 @@ verdicts! {
     NotVip = "not_vip", Pass;
     /// A service's address, but a port or protocol of no service.
     NoService = "no_service", Pass;
-    /// ICMP or ICMPv6 to a service's address that is about no flow (echo, neighbour discovery).
+    /// ICMP or ICMPv6 to a service's address that is about no other packet (echo, neighbour discovery).
     Icmp = "icmp", Pass;
-    /// A fragment for a service's address; the stack puts it together.
+    /// A fragment for a service's address, first or later; the stack puts it together.
     Fragment = "fragment", Pass;
+    /// For a service's address, but only on the way elsewhere: an IPv6 routing header with segments left.
+    SegmentsLeft = "segments_left", Pass;
     /// Steered, and already on its worker's CPU.
     SteerLocal = "steer_local", Pass;
     /// Steered to its worker's CPU through the cpumap.
     SteerRedirect = "steer_redirect", Redirect;
     /// Left on the CPU that the NIC chose (`rss`).
     SteerRss = "steer_rss", Pass;
-    /// No worker stands behind the slot, or the redirect could not be made; the stack decides.
+    /// No worker stands behind the slot, or its CPU is no redirect target; the stack decides.
     NoWorker = "no_worker", Pass;
     /// An ICMP error about a flow of a service, sent where the flow goes.
     IcmpErrorSteer = "icmp_error_steer", Redirect;
-    /// An ICMP error about a flow of a service, already where the flow goes.
+    /// An ICMP error about a flow of a service, already where the flow goes, or left where the NIC put it (`rss`).
     IcmpErrorLocal = "icmp_error_local", Pass;
+    /// An ICMP error to a service's address about a flow of no service, or that quotes too little to tell.
+    IcmpErrorOther = "icmp_error_other", Pass;
     /// Ends within the Ethernet header or a VLAN tag.
     TruncatedL2 = "truncated_l2", Pass;
-    /// Ends within the IP header, its options or its extension headers.
+    /// Ends within the IP header, its options or extension headers, or before the length that it names.
     TruncatedL3 = "truncated_l3", Pass;
     /// For a service's address, and ends within the TCP, UDP or ICMP header.
     TruncatedL4 = "truncated_l4", Drop;
-    /// IP header length, version or total length that cannot be.
+    /// IP version, header length or total length that cannot be, or an IPv6 jumbogram.
     BadIp = "bad_ip", Pass;
     /// For a service's address, with more IPv6 extension headers than are followed.
     TooManyHeaders = "too_many_headers", Drop;

@@ -1,2 +1,51 @@
-//! e
+//! Bailey's kernel half: mechanism, no policy.
+//!
+//! `edge` (XDP) meets every packet first; `steer` (sk_lookup) gives a new connection to a worker's listener. Both
+//! index tables that the control plane computed; neither decides anything an operator could configure.
+//!
+//! On the host this crate compiles to an empty `main`, only so that the linter reads all of it.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "the programs have no caller on the host"))]
+
+mod assign;
+mod classify;
+mod finish;
+mod maps;
+mod packet;
+mod sample;
+mod steer;
+
+use aya_ebpf::bindings::{sk_action, xdp_action};
+use aya_ebpf::macros::{sk_lookup, xdp};
+use aya_ebpf::programs::{SkLookupContext, XdpContext};
+
+#[xdp]
+fn edge(ctx: XdpContext) -> u32 {
+    // The array always has its one element; without it nothing is known and nothing is touched.
+    let Some(config) = maps::CONFIG.get(0) else { return xdp_action::XDP_PASS };
+    let exit = classify::packet(&ctx, config);
+    finish::finish(&ctx, config, exit)
+}
+
+#[sk_lookup]
+fn steer(ctx: SkLookupContext) -> u32 {
+    if let Some(config) = maps::CONFIG.get(0) {
+        assign::connection(&ctx, config);
+    }
+    // Never SK_DROP: without an assigned socket the ordinary lookup goes on.
+    sk_action::SK_PASS
+}
+
+// The helpers that log and redirect ask for a licence compatible with the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

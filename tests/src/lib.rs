@@ -14,6 +14,8 @@
 //! | [`metrics`] | Prometheus text, read |
 //! | [`left`] | what an edge has put into the kernel |
 //! | [`foreign`] | somebody else's XDP program |
+//! | [`packet`] | frames byte by byte |
+//! | [`privilege`] | what a packet test needs |
 //! | [`docs`] | the reference pages as data |
 //! | [`wait`] | conditions with a deadline |
 
@@ -28,6 +30,8 @@ pub mod left;
 pub mod metrics;
 pub mod need;
 pub mod netns;
+pub mod packet;
 pub mod pki;
+pub mod privilege;
 pub mod process;
 pub mod wait;

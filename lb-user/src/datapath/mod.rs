@@ -3,6 +3,15 @@
 //! Two kinds: `kernel` (XDP and sk_lookup; the only place that names aya) and `sockets` (ordinary SO_REUSEPORT
 //! listeners, no privilege). Whoever calls knows services, addresses and workers, and never maps or programs.
 
+mod kernel;
+mod listen;
+pub mod probe;
+mod slots;
+mod sockets;
+
+pub use kernel::{KernelDatapath, KernelOptions, Steering};
+pub use sockets::SocketsDatapath;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,0 +1,140 @@
+//! The tables that change while the edge runs, and the counters.
+
+use std::collections::BTreeSet;
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use lb_common::Verdict;
+use lb_common::abi::{self, Address, Counter, NO_SERVICE, ServiceKey, ServiceValue, VipValue, counter_row};
+use zerocopy::{FromBytes as _, transmute};
+
+use super::error::failed;
+use super::load::absent;
+use super::plan::{State, Write};
+use crate::datapath::{Counters, DatapathError, Listener, PacketCounter};
+
+// aya takes plain bytes as keys and values without a promise in unsafe code.
+type ServiceKeyBytes = [u8; size_of::<ServiceKey>()];
+type ServiceValueBytes = [u8; size_of::<ServiceValue>()];
+type AddressBytes = [u8; size_of::<Address>()];
+type VipBytes = [u8; size_of::<VipValue>()];
+type CounterBytes = [u8; size_of::<Counter>()];
+
+/// Handles of the maps.
+pub(in crate::datapath) struct Tables {
+    services: HashMap<MapData, ServiceKeyBytes, ServiceValueBytes>,
+    vips: HashMap<MapData, AddressBytes, VipBytes>,
+    sockets: SockMap<MapData>,
+    counters: PerCpuArray<MapData, CounterBytes>,
+    flows: PerCpuArray<MapData, u64>,
+    /// Services that have or had entries: the only rows of `counters` that can be other than zero.
+    counted: BTreeSet<u32>,
+}
+
+impl Tables {
+    /// Take the maps out of the loaded object.
+    pub(in crate::datapath) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Ok(Self {
+            services: take(ebpf, abi::SERVICES)?,
+            vips: take(ebpf, abi::VIPS)?,
+            sockets: take(ebpf, abi::WORKER_SOCKETS)?,
+            counters: take(ebpf, abi::COUNTERS)?,
+            flows: take(ebpf, abi::WORKER_FLOWS)?,
+            counted: BTreeSet::from([NO_SERVICE]),
+        })
+    }
+
+    /// All of `writes`, or, on an error, none: what was written is put back as `in_force` has it.
+    pub(in crate::datapath) fn write_all(&mut self, writes: &[Write], in_force: &State) -> Result<(), DatapathError> {
+        for (done, write) in writes.iter().enumerate() {
+            if let Err(e) = self.write(write) {
+                self.undo(&writes[..done], in_force);
+                return Err(failed(format!("change the kernel's tables ({write:?})"), &e));
+            }
+        }
+        Ok(())
+    }
+
+    /// Put back what `in_force` has in place of `writes`.
+    pub(in crate::datapath) fn undo(&mut self, writes: &[Write], in_force: &State) {
+        for write in writes.iter().rev() {
+            if let Err(e) = self.write(&in_force.inverse(write)) {
+                tracing::error!(error = %e, ?write, "a change of the kernel's tables could not be undone");
+            }
+        }
+    }
+
+    /// Services whose packets are counted from now on.
+    pub(in crate::datapath) fn count(&mut self, ids: impl Iterator<Item = u32>) {
+        self.counted.extend(ids);
+    }
+
+    /// Assign connections to this listener from now on.
+    pub(in crate::datapath) fn listen(&mut self, listener: &Listener) -> Result<(), DatapathError> {
+        self.sockets
+            .set(listener.worker, &listener.socket, 0)
+            .map_err(|e| failed(format!("hand the listener of worker {} to the kernel", listener.worker), &e))
+    }
+
+    /// Packets by service and verdict.
+    pub(in crate::datapath) fn packets(&self) -> Result<Vec<PacketCounter>, DatapathError> {
+        let mut packets = Vec::new();
+        for service in &self.counted {
+            for verdict in Verdict::ALL {
+                let row = counter_row(*service, *verdict);
+                let cpus = self.counters.get(&row, 0).map_err(|e| failed(format!("read COUNTERS row {row}"), &e))?;
+                let sum = sum(cpus.iter());
+                if sum != Counter::default() {
+                    let Counter { packets: count, bytes } = sum;
+                    packets.push(PacketCounter { service: *service, verdict: verdict.name(), packets: count, bytes });
+                }
+            }
+        }
+        Ok(packets)
+    }
+
+    /// All counters; connections of workers 0 to `workers`.
+    pub(in crate::datapath) fn counters(&self, workers: u32) -> Result<Counters, DatapathError> {
+        let flows = |worker| {
+            let cpus = self.flows.get(&worker, 0).map_err(|e| failed("read WORKER_FLOWS", &e))?;
+            Ok((worker, cpus.iter().sum()))
+        };
+        let worker_flows = (0..workers).map(flows).collect::<Result<_, DatapathError>>()?;
+        Ok(Counters { packets: self.packets()?, worker_flows })
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        match *write {
+            Write::Service(key, Some(value)) => {
+                let (key, value): (ServiceKeyBytes, ServiceValueBytes) = (transmute!(key), transmute!(value));
+                self.services.insert(key, value, 0)
+            }
+            Write::Service(key, None) => gone(self.services.remove(&transmute!(key))),
+            Write::Vip(address, Some(value)) => {
+                let (address, value): (AddressBytes, VipBytes) = (transmute!(address), transmute!(value));
+                self.vips.insert(address, value, 0)
+            }
+            Write::Vip(address, None) => gone(self.vips.remove(&transmute!(address))),
+        }
+    }
+}
+
+/// An entry that is not there is as good as removed.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        result => result,
+    }
+}
+
+fn sum<'a>(cpus: impl Iterator<Item = &'a CounterBytes>) -> Counter {
+    cpus.filter_map(|bytes| Counter::read_from_bytes(bytes).ok()).fold(Counter::default(), |sum, cpu| Counter {
+        packets: sum.packets + cpu.packets,
+        bytes: sum.bytes + cpu.bytes,
+    })
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, DatapathError> {
+    let map = ebpf.take_map(name).ok_or_else(|| absent("map", name))?;
+    M::try_from(map).map_err(|e| failed(format!("use the map {name}"), &e))
+}

@@ -1,0 +1,216 @@
+//! The datapath in the kernel: XDP `edge` and sk_lookup `steer`, their tables, listeners and local routes.
+
+mod attach;
+mod error;
+mod load;
+mod log;
+mod maps;
+mod netlink;
+mod pins;
+mod plan;
+mod routes;
+mod steering;
+
+use std::net::SocketAddr;
+
+use aya::Ebpf;
+use aya::programs::links::PinnedLink;
+use tokio::task::JoinHandle;
+
+use self::attach::Attached;
+use self::netlink::{Interface, Netlink};
+use self::pins::Pins;
+use self::routes::Routes;
+use super::{Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, Worker, listen};
+
+pub(super) use self::error::failed;
+pub(super) use self::load::{Loaded, Setup, load};
+pub(super) use self::maps::Tables;
+pub(super) use self::plan::{Bounds, Plan, State};
+pub(super) use self::steering::Table;
+
+/// How a flow finds its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// [`Steering::Rss`] where every interface has at least as many receive queues as there are workers.
+    Auto,
+    /// By a hash of the flow; frames are redirected to the worker's CPU.
+    Hash,
+    /// The CPU that the NIC chose keeps the flow, and its worker takes it.
+    Rss,
+}
+
+/// What the edge is opened with; fixed for its life.
+#[derive(Debug, Clone)]
+pub struct KernelOptions {
+    /// Instance; names the pin directory.
+    pub name: String,
+    /// Interfaces that XDP is attached to.
+    pub interfaces: Vec<String>,
+    /// Attach in the driver where it can; false: always in the stack.
+    pub native: bool,
+    /// How a flow finds its worker.
+    pub steering: Steering,
+    /// One listener for each.
+    pub workers: Vec<Worker>,
+    /// Services at the most.
+    pub max_services: u32,
+    /// Addresses × ports of all services at the most.
+    pub max_addresses: u32,
+    /// One packet in so many is logged; 0: none.
+    pub packet_log_sample: u32,
+}
+
+/// An edge in the kernel.
+pub struct KernelDatapath {
+    // In the order of dropping: links before the pins that name them.
+    attached: Vec<Attached>,
+    _steer: PinnedLink,
+    edge_id: u32,
+    _ebpf: Ebpf,
+    pins: Pins,
+    tables: Tables,
+    table: Table,
+    bounds: Bounds,
+    in_force: State,
+    listeners: Vec<Listener>,
+    netlink: Netlink,
+    routes: Routes,
+    log: Option<JoinHandle<()>>,
+}
+
+impl KernelDatapath {
+    /// Load, pin and attach everything; no service yet. On an error everything is taken out again.
+    pub async fn open(options: KernelOptions) -> Result<Self, DatapathError> {
+        let (pins, leftovers) = Pins::claim(&options.name)?;
+        let netlink = Netlink::open()?;
+        let interfaces = attach::interfaces(&netlink, &options.interfaces).await?;
+        for interface in &interfaces {
+            attach::check_free(&netlink, interface, &leftovers.programs).await?;
+        }
+        let loopback = attach::interfaces(&netlink, &["lo".to_owned()]).await?;
+        let loopback = loopback.first().map_or(1, |lo| lo.index);
+        let routes = Routes::open(&netlink, loopback, &leftovers.addresses).await?;
+
+        let bounds = Bounds { services: options.max_services, addresses: options.max_addresses };
+        let rss = takes_rss(&options, &interfaces);
+        let setup = Setup { rss, workers: &options.workers, bounds, log_sample: options.packet_log_sample };
+        let Loaded { mut ebpf, table } = load(&setup)?;
+        pins.pin_object(&mut ebpf)?;
+        let mut tables = Tables::take(&mut ebpf)?;
+        let log = match options.packet_log_sample {
+            0 => None,
+            _ => Some(log::forward(&mut ebpf)?),
+        };
+
+        let listeners = options.workers.iter().map(|worker| worker_listener(*worker)).collect::<Result<Vec<_>, _>>()?;
+        listeners.iter().try_for_each(|listener| tables.listen(listener))?;
+        let steer = attach::steer(&mut ebpf, &pins)?;
+        let edge_id = attach::edge_id(&mut ebpf)?;
+        let mut attached = Vec::new();
+        for interface in interfaces {
+            attached.push(attach::edge(&mut ebpf, interface, options.native, &pins)?);
+        }
+        Ok(Self {
+            attached,
+            _steer: steer,
+            edge_id,
+            _ebpf: ebpf,
+            pins,
+            tables,
+            table,
+            bounds,
+            in_force: State::default(),
+            listeners,
+            netlink,
+            routes,
+            log,
+        })
+    }
+}
+
+impl Datapath for KernelDatapath {
+    async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
+        let target = State::of(desired, self.bounds)?;
+        let plan = Plan::between(&self.in_force, &target);
+        self.tables.write_all(&plan.add, &self.in_force)?;
+        let new_routes = match self.routes.add(&self.netlink, target.addresses()).await {
+            Ok(new_routes) => new_routes,
+            Err(e) => {
+                self.tables.undo(&plan.add, &self.in_force);
+                return Err(e);
+            }
+        };
+        if let Err(e) = self.tables.write_all(&plan.remove, &self.in_force) {
+            self.routes.remove(&self.netlink, &new_routes).await;
+            self.tables.undo(&plan.add, &self.in_force);
+            return Err(e);
+        }
+        // Here the change is made; what is left is to take away routes that lead to no service.
+        self.tables.count(target.ids());
+        self.in_force = target;
+        self.routes.keep_only(&self.netlink, self.in_force.addresses()).await;
+        Ok(self.listeners.clone())
+    }
+
+    fn counters(&self) -> Result<Counters, DatapathError> {
+        self.tables.counters(self.table.workers.len() as u32)
+    }
+
+    fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+        let service = self.in_force.service(destination.ip().to_canonical(), destination.port());
+        self.table.flow(service, source, destination)
+    }
+
+    fn describe(&self) -> Description {
+        let native = self.attached.iter().all(|attached| attached.native);
+        let interfaces = self.attached.iter().map(|a| (a.interface.clone(), mode(a.native).to_owned())).collect();
+        Description {
+            datapath: mode(native).to_owned(),
+            steering: Some(if self.table.rss { "rss" } else { "hash" }.to_owned()),
+            interfaces,
+            pins: Some(self.pins.directory().display().to_string()),
+            addresses: self.routes.added().collect(),
+        }
+    }
+
+    async fn close(mut self) -> Result<(), DatapathError> {
+        if let Some(log) = self.log.take() {
+            log.abort();
+        }
+        self.routes.keep_only(&self.netlink, &Default::default()).await;
+        let Self { attached, _steer: steer, _ebpf: ebpf, pins, netlink, edge_id, .. } = self;
+        let interfaces: Vec<(String, u32)> = attached.iter().map(|a| (a.interface.clone(), a.index)).collect();
+        drop((attached, steer, ebpf, pins));
+        for (interface, index) in interfaces {
+            // An interface that is gone carries nothing.
+            if let Ok(Some(carried)) = attach::detached(&netlink, index, &[edge_id]).await
+                && carried == edge_id
+            {
+                let what = format!("take XDP off {interface}");
+                return Err(DatapathError::Kernel { what, why: "the kernel has not detached it yet".to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mode(native: bool) -> &'static str {
+    if native { "native" } else { "generic" }
+}
+
+fn takes_rss(options: &KernelOptions, interfaces: &[Interface]) -> bool {
+    match options.steering {
+        Steering::Hash => false,
+        Steering::Rss => true,
+        Steering::Auto => {
+            let covered = |interface| attach::receive_queues(interface).is_some_and(|n| n >= options.workers.len());
+            interfaces.iter().all(covered)
+        }
+    }
+}
+
+fn worker_listener(worker: Worker) -> Result<Listener, DatapathError> {
+    let socket = listen::assigned().map_err(|e| failed(format!("make the listener of worker {}", worker.index), &e))?;
+    Ok(listen::listener(worker.index, None, socket))
+}

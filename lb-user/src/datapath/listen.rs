@@ -1,0 +1,68 @@
+//! Listening sockets, made with the options that workers count on: not blocking, closed on exec, a long queue.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::Listener;
+
+/// Connections that wait for a worker at the most; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 65535;
+
+/// A listener of `worker` with an id that no other has had.
+pub(super) fn listener(worker: u32, address: Option<SocketAddr>, socket: OwnedFd) -> Listener {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    Listener { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), worker, address, socket: Arc::new(socket) }
+}
+
+/// A listener that nobody reaches by its own address, for connections that the kernel half assigns. It takes both
+/// families; on a host without IPv6 only IPv4.
+pub(super) fn assigned() -> io::Result<OwnedFd> {
+    match bound(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), false, false) {
+        Err(e) if no_ipv6(&e) => bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, false),
+        result => result,
+    }
+    .and_then(listening)
+}
+
+/// One of several listeners of `address`, which share its connections. Of one family only.
+pub(super) fn shared(address: SocketAddr) -> io::Result<OwnedFd> {
+    bound(address, true, true).and_then(listening)
+}
+
+/// Fails with `AddrInUse` where another socket listens on `address`, even one that would share it.
+pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
+    bound(address, true, false).map(drop)
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT: not in the kernel; EADDRNOTAVAIL: disabled on the loopback.
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+fn bound(address: SocketAddr, v6_only: bool, reuse_port: bool) -> io::Result<OwnedFd> {
+    let family = match address.ip() {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn listening(socket: OwnedFd) -> io::Result<OwnedFd> {
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}

@@ -1,0 +1,150 @@
+//! `edge` without an interface: a packet is run through it by BPF_PROG_TEST_RUN. For tests and measurements.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aya::programs::{ProgramInfo, TestRun as _, Xdp};
+use aya::sys::{Stats, enable_stats};
+use aya::{Ebpf, EbpfLoader, TestRunOptions, include_bytes_aligned};
+use lb_common::abi::{DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_SERVICES};
+
+use super::kernel::{Bounds, Loaded, Plan, Setup, State, Table, Tables, failed, load};
+use super::{DatapathError, Desired, FlowAnswer, PacketCounter, Worker};
+
+static BASELINE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-baseline"));
+
+/// Room for what a program might put around a frame.
+const OUTPUT_ROOM: usize = 256;
+const BOUNDS: Bounds = Bounds { services: DEFAULT_MAX_SERVICES, addresses: DEFAULT_MAX_ADDRESSES };
+
+/// A loaded `edge` that is attached to nothing, with its tables, beside an empty program.
+pub struct Probe {
+    edge: Ebpf,
+    baseline: Ebpf,
+    tables: Tables,
+    table: Table,
+    in_force: State,
+}
+
+/// The return value of an XDP program (`enum xdp_action`, linux/bpf.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's own names")]
+pub enum XdpAction {
+    Aborted,
+    Drop,
+    Pass,
+    Tx,
+    Redirect,
+    Unknown(u32),
+}
+
+/// What became of one packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the program returned.
+    pub action: XdpAction,
+    /// The frame as the program left it.
+    pub output: Vec<u8>,
+}
+
+/// Which program is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The XDP program of the edge.
+    Edge,
+    /// One that drops every packet and does nothing else.
+    Baseline,
+}
+
+/// BPF run time (`run_time_ns` and `run_cnt` of `bpf_prog_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunTime {
+    /// In the program, with the clock reads of measuring.
+    pub time: Duration,
+    /// Runs.
+    pub runs: u64,
+}
+
+impl Probe {
+    /// Load with `desired` in force; steering by `rss`, or by hash.
+    pub fn open(rss: bool, workers: &[Worker], desired: &Desired) -> Result<Self, DatapathError> {
+        let Loaded { ebpf: mut edge, table } = load(&Setup { rss, workers, bounds: BOUNDS, log_sample: 0 })?;
+        let mut tables = Tables::take(&mut edge)?;
+        let in_force = State::of(desired, BOUNDS)?;
+        tables.write_all(&Plan::between(&State::default(), &in_force).add, &State::default())?;
+        tables.count(in_force.ids());
+        let mut baseline = EbpfLoader::new().load(BASELINE).map_err(|e| failed("load the empty program", &e))?;
+        xdp_mut(&mut baseline, "baseline")?.load().map_err(|e| failed("load the empty program", &e))?;
+        Ok(Self { edge, baseline, tables, table, in_force })
+    }
+
+    /// Run one packet of at least 14 bytes through `edge`, on the CPU of this thread.
+    pub fn run(&self, packet: &[u8]) -> Result<Outcome, DatapathError> {
+        let mut output = vec![0; packet.len() + OUTPUT_ROOM];
+        let options =
+            TestRunOptions { data_in: Some(packet), data_out: Some(&mut output), ..TestRunOptions::default() };
+        let result = self.program(Program::Edge)?.test_run(options).map_err(|e| failed("run a packet", &e))?;
+        output.truncate(result.data_size_out as usize);
+        Ok(Outcome { action: action(result.return_value), output })
+    }
+
+    /// BPF run time of `repeat` runs over one packet, on the CPU of this thread.
+    pub fn measure(&self, program: Program, packet: &[u8], repeat: u32) -> Result<RunTime, DatapathError> {
+        let program = self.program(program)?;
+        let info = || program.info().map_err(|e| failed("read a program's run time", &e));
+        let stats = enable_stats(Stats::RunTime).map_err(|e| failed("enable BPF statistics", &e))?;
+        let before = info()?;
+        let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::default() };
+        program.test_run(options).map_err(|e| failed("run a packet", &e))?;
+        let after = info()?;
+        drop(stats);
+        Ok(run_time(&before, &after))
+    }
+
+    /// Packets counted since it was loaded.
+    pub fn counters(&self) -> Result<Vec<PacketCounter>, DatapathError> {
+        self.tables.packets()
+    }
+
+    /// Which worker a TCP flow would go to.
+    pub fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+        let service = self.in_force.service(destination.ip().to_canonical(), destination.port());
+        self.table.flow(service, source, destination)
+    }
+
+    fn program(&self, program: Program) -> Result<&Xdp, DatapathError> {
+        let (ebpf, name) = match program {
+            Program::Edge => (&self.edge, "edge"),
+            Program::Baseline => (&self.baseline, "baseline"),
+        };
+        let program = ebpf.program(name).ok_or_else(|| absent(name))?;
+        program.try_into().map_err(|e: aya::programs::ProgramError| failed("use a program", &e))
+    }
+}
+
+fn xdp_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| absent(name))?;
+    program.try_into().map_err(|e: aya::programs::ProgramError| failed("use a program", &e))
+}
+
+fn absent(name: &str) -> DatapathError {
+    DatapathError::Kernel { what: format!("use the program {name:?}"), why: "the object has none".to_owned() }
+}
+
+fn run_time(before: &ProgramInfo, after: &ProgramInfo) -> RunTime {
+    RunTime {
+        time: after.run_time().saturating_sub(before.run_time()),
+        runs: after.run_count().saturating_sub(before.run_count()),
+    }
+}
+
+fn action(value: u32) -> XdpAction {
+    match value {
+        0 => XdpAction::Aborted,
+        1 => XdpAction::Drop,
+        2 => XdpAction::Pass,
+        3 => XdpAction::Tx,
+        4 => XdpAction::Redirect,
+        other => XdpAction::Unknown(other),
+    }
+}

@@ -1,0 +1,120 @@
+//! Accepting: each new connection is counted, its service found by the address that the client connected to, bounded,
+//! and given a task of its own.
+
+use crate::conn::{Client, ConnState, Registration};
+use crate::http::serve;
+use crate::io::Metered;
+use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
+use crate::thread::Thread;
+use crate::tls;
+use crate::view::{ServiceView, View};
+use rustls::ServerConfig;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Wait after an error that is not the connection's fault (no descriptors left), so as not to spin on it.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accept until aborted.
+pub(crate) async fn run(thread: Rc<Thread>, listener: TcpListener) {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                failing = false;
+                begin(&thread, stream, peer);
+            }
+            Err(e) if is_of_the_connection(&e) => {}
+            Err(error) => {
+                // Once, not fifty times a second.
+                if !failing {
+                    tracing::error!(thread = thread.index, %error, "cannot accept; raise the limit of open files if it says so");
+                }
+                failing = true;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// accept(2): errors that belong to the connection that was to be accepted.
+fn is_of_the_connection(e: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted | NetworkUnreachable | HostUnreachable)
+}
+
+fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
+    thread.stats.connections.inc();
+    let incoming_cpu = rustix::net::sockopt::socket_incoming_cpu(&stream).ok();
+    if incoming_cpu.is_some() && incoming_cpu == thread.cpu {
+        thread.stats.on_cpu.inc();
+    }
+    let view = thread.view();
+    let Some(index) = stream.local_addr().ok().and_then(|local| view.compiled.service_at(local)) else {
+        thread.stats.unknown.inc();
+        return;
+    };
+    let service = view.services[index].clone();
+    let compiled = &view.compiled.services[index];
+    if service.stats.active.get() >= compiled.max_connections {
+        service.stats.refused.inc();
+        return;
+    }
+    let _ = stream.set_nodelay(true);
+    let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
+    let registration = Registration::new(thread, service.name.clone());
+    let stream = Metered::new(stream, state.clone());
+    let peer = peer.ip().to_canonical();
+    let client = |thread: &Rc<Thread>, state, at: (Rc<View>, Rc<ServiceView>), proto| {
+        Rc::new(Client::new(thread.clone(), state, at, peer, proto, incoming_cpu))
+    };
+    match &compiled.tls {
+        None => {
+            let client = client(thread, state, (view.clone(), service), "http");
+            tokio::task::spawn_local(serve::clear(stream, client, registration));
+        }
+        Some(tls) => {
+            let config = tls.config.clone();
+            let timeout = compiled.timeouts.handshake;
+            let client = client(thread, state, (view.clone(), service.clone()), "https");
+            tokio::task::spawn_local(async move {
+                if let Some(stream) = handshake(stream, config, timeout, &service.stats).await {
+                    serve::tls(stream, client, registration).await;
+                }
+            });
+        }
+    }
+}
+
+async fn handshake(
+    stream: Metered<TcpStream, ConnState>,
+    config: Arc<ServerConfig>,
+    timeout: Duration,
+    stats: &ServiceStats,
+) -> Option<tls::ClientTls> {
+    let began = Instant::now();
+    match tokio::time::timeout(timeout, tls::accept(stream, config)).await {
+        Ok(Ok(stream)) => {
+            let v13 = stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+            stats.handshakes[usize::from(v13)].inc();
+            stats.handshake_seconds.observe(began.elapsed());
+            Some(stream)
+        }
+        Ok(Err((reason, stream))) => {
+            stats.handshake_failures.inc(reason);
+            if let Some(stream) = stream {
+                tls::refuse_plain_http(stream).await;
+            }
+            None
+        }
+        Err(_) => {
+            stats.handshake_failures.inc(HandshakeFailure::Timeout);
+            stats.timeouts.inc(ClientTimeout::Handshake);
+            None
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! From a [`Snapshot`] to what threads serve by: every index and name checked, TLS configurations built, routes made
+//! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
+//! change of one backend's state costs no parsing of keys.
+
+use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, Mode, Snapshot};
+use crate::http::route::Router;
+use crate::tls::{self, TlsError, UpstreamIdentity};
+use http::HeaderName;
+use rustls::ServerConfig;
+use rustls::server::ProducesTickets;
+use rustls::sign::CertifiedKey;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Why a snapshot was not taken: where, what.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    /// A certificate.
+    #[error("certificate {name:?}: {error}")]
+    Certificate { name: String, error: TlsError },
+    /// A pool.
+    #[error("pool {name:?}: {problem}")]
+    Pool { name: String, problem: String },
+    /// A service.
+    #[error("service {name:?}: {problem}")]
+    Service { name: String, problem: String },
+    /// The generation does not rise.
+    #[error("generation {given} is not above {current}, which is in force")]
+    Generation { given: u64, current: u64 },
+}
+
+/// A snapshot, ready to serve by. Immutable, shared by all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    pub(crate) generation: u64,
+    pub(crate) services: Vec<CompiledService>,
+    pub(crate) pools: Vec<CompiledPool>,
+    addresses: HashMap<(IpAddr, Option<u16>), usize>,
+    certificates: Vec<(api::Certificate, Arc<CertifiedKey>)>,
+}
+
+/// An [`api::Service`], ready.
+#[derive(Debug)]
+pub(crate) struct CompiledService {
+    pub(crate) name: Arc<str>,
+    pub(crate) tls: Option<CompiledTls>,
+    pub(crate) router: Router,
+    pub(crate) routes: Vec<CompiledRoute>,
+    pub(crate) timeouts: ClientTimeouts,
+    pub(crate) served_by: Option<HeaderName>,
+    pub(crate) max_connections: u64,
+}
+
+/// TLS of a service, with what it was made from.
+#[derive(Debug)]
+pub(crate) struct CompiledTls {
+    pub(crate) config: Arc<ServerConfig>,
+    source: api::ServerTls,
+    names: Vec<Vec<String>>,
+    keys: Vec<Arc<CertifiedKey>>,
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+/// A route's name, and its pool's place.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    pub(crate) name: Arc<str>,
+    pub(crate) pool: usize,
+}
+
+/// An [`api::Pool`], ready.
+#[derive(Debug)]
+pub(crate) struct CompiledPool {
+    pub(crate) name: Arc<str>,
+    pub(crate) balance: Balance,
+    pub(crate) backends: Vec<api::Backend>,
+    pub(crate) tls: Option<Arc<UpstreamIdentity>>,
+    pub(crate) timeouts: BackendTimeouts,
+    pub(crate) max_idle: usize,
+}
+
+impl Compiled {
+    /// Make a snapshot ready; `last` is the one in force.
+    pub(crate) fn new(snapshot: Snapshot, last: &Compiled) -> Result<Compiled, CompileError> {
+        if snapshot.generation <= last.generation {
+            return Err(CompileError::Generation { given: snapshot.generation, current: last.generation });
+        }
+        let mut new = Compiled { generation: snapshot.generation, ..Compiled::default() };
+        for certificate in snapshot.certificates {
+            let key = certified_key(&certificate, last)?;
+            new.certificates.push((certificate, key));
+        }
+        let mut names = HashSet::new();
+        for pool in snapshot.pools {
+            if !names.insert(pool.name.clone()) {
+                return Err(CompileError::Pool { name: pool.name, problem: "is there twice".into() });
+            }
+            new.pools.push(compile_pool(pool, last)?);
+        }
+        names.clear();
+        for service in snapshot.services {
+            if !names.insert(service.name.clone()) {
+                return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
+            }
+            let compiled = new
+                .compile_service(&service, last)
+                .map_err(|problem| CompileError::Service { name: service.name, problem })?;
+            new.services.push(compiled);
+        }
+        Ok(new)
+    }
+
+    /// The service that a connection to this address is for: the exact one, then every port of the address, then the
+    /// family's unspecified address.
+    pub(crate) fn service_at(&self, address: SocketAddr) -> Option<usize> {
+        let ip = address.ip().to_canonical();
+        let port = Some(address.port());
+        let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        [(ip, port), (ip, None), (any, port), (any, None)].iter().find_map(|key| self.addresses.get(key)).copied()
+    }
+
+    fn compile_service(&mut self, service: &api::Service, last: &Compiled) -> Result<CompiledService, String> {
+        let index = self.services.len();
+        for address in &service.addresses {
+            let key = (address.address.to_canonical(), address.port);
+            if let Some(other) = self.addresses.insert(key, index) {
+                let other = self.services.get(other).map_or(&*service.name, |s| &*s.name);
+                let port = address.port.map_or("*".to_owned(), |p| p.to_string());
+                return Err(format!("address {} port {port} is already that of service {other:?}", key.0));
+            }
+        }
+        for route in &service.routes {
+            if route.pool >= self.pools.len() {
+                let (name, pool, have) = (&route.name, route.pool, self.pools.len());
+                return Err(format!("route {name:?} points to pool {pool} of {have}"));
+            }
+        }
+        let parse =
+            |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
+        Ok(CompiledService {
+            name: service.name.as_str().into(),
+            tls: self.compile_tls(service, last)?,
+            router: Router::new(&service.routes),
+            routes: service
+                .routes
+                .iter()
+                .map(|r| CompiledRoute { name: r.name.as_str().into(), pool: r.pool })
+                .collect(),
+            timeouts: service.timeouts,
+            served_by: service.served_by_header.as_ref().map(parse).transpose()?,
+            max_connections: service.max_connections_per_thread.into(),
+        })
+    }
+
+    fn compile_tls(&self, service: &api::Service, last: &Compiled) -> Result<Option<CompiledTls>, String> {
+        let tls = match (service.mode, &service.tls) {
+            (Mode::Http, None) => return Ok(None),
+            (Mode::Https, Some(tls)) => tls,
+            (Mode::Http, Some(_)) => return Err("mode is http, but there is a TLS table".into()),
+            (Mode::Https, None) => return Err("mode is https, but there is no TLS table".into()),
+        };
+        let have = self.certificates.len();
+        let place = |i: &usize| self.certificates.get(*i).ok_or(format!("points to certificate {i} of {have}"));
+        let picked = tls.certificates.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<_> = picked.iter().map(|(c, _)| c.names.clone()).collect();
+        let keys: Vec<_> = picked.iter().map(|(_, k)| k.clone()).collect();
+        let before = last.services.iter().find(|s| *s.name == service.name).and_then(|s| s.tls.as_ref());
+        let ticketer = match before {
+            Some(t) => t.ticketer.clone(),
+            None => tls::ticketer().map_err(|e| e.to_string())?,
+        };
+        let same_policy = |t: &&CompiledTls| t.source.min_version == tls.min_version && t.source.http2 == tls.http2;
+        let config = match before.filter(same_policy) {
+            Some(t) if t.names == names && same_keys(&t.keys, &keys) => t.config.clone(),
+            _ => tls::server_config(tls, names.iter().map(Vec::as_slice).zip(keys.iter().cloned()), ticketer.clone())
+                .map_err(|e| e.to_string())?,
+        };
+        Ok(Some(CompiledTls { config, source: tls.clone(), names, keys, ticketer }))
+    }
+}
+
+fn same_keys(a: &[Arc<CertifiedKey>], b: &[Arc<CertifiedKey>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
+    let same = |(c, _): &&(api::Certificate, _)| c.chain == certificate.chain && c.key == certificate.key;
+    if let Some((_, key)) = last.certificates.iter().find(same) {
+        return Ok(key.clone());
+    }
+    tls::certified_key(certificate).map_err(|error| CompileError::Certificate { name: certificate.name.clone(), error })
+}
+
+fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, CompileError> {
+    let wrong = |problem: String| CompileError::Pool { name: pool.name.clone(), problem };
+    let mut seen = HashSet::new();
+    for backend in &pool.backends {
+        if !(1..=256).contains(&backend.weight) {
+            return Err(wrong(format!(
+                "backend {}: weight {} is not within 1 to 256",
+                backend.address, backend.weight
+            )));
+        }
+        if !seen.insert(backend.address) {
+            return Err(wrong(format!("backend {} is there twice", backend.address)));
+        }
+    }
+    let before = last.pools.iter().find(|p| *p.name == pool.name).and_then(|p| p.tls.as_ref());
+    let tls = match &pool.tls {
+        None => None,
+        Some(source) => Some(match before.filter(|t| t.source == *source) {
+            Some(same) => same.clone(),
+            None => Arc::new(tls::upstream_identity(source).map_err(|e| wrong(format!("tls: {e}")))?),
+        }),
+    };
+    Ok(CompiledPool {
+        name: pool.name.as_str().into(),
+        balance: pool.balance,
+        backends: pool.backends,
+        tls,
+        timeouts: pool.timeouts,
+        max_idle: pool.max_idle_per_thread as usize,
+    })
+}
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

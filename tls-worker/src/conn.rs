@@ -1,0 +1,270 @@
+//! What is known of one client connection: times for its deadlines ([`ConnState`], carried by its socket), its place
+//! among the thread's open ones ([`Registration`]), and what a request on it needs ([`Client`]).
+
+use crate::api::ClientTimeouts;
+use crate::clock::{self, Millis};
+use crate::io::Meter;
+use crate::stats::{ClientTimeout, Counter, ServiceStats, ThreadStats};
+use crate::thread::Thread;
+use crate::view::{ServiceView, View};
+use http::HeaderValue;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+/// Times of one client connection, and what counts it as open: it lives as long as its socket.
+#[derive(Debug)]
+pub(crate) struct ConnState {
+    service: Arc<ServiceStats>,
+    thread: Arc<ThreadStats>,
+    header_timeout: Millis,
+    idle_timeout: Millis,
+    /// Last byte in either direction.
+    last_io: Counter,
+    /// First byte of a request whose header is not whole yet; 0: none.
+    head_since: Counter,
+    /// End of the last request, or accept.
+    idle_since: Counter,
+    in_flight: Counter,
+    /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
+    multiplexed: Counter,
+}
+
+impl ConnState {
+    pub(crate) fn new(service: Arc<ServiceStats>, thread: Arc<ThreadStats>, timeouts: &ClientTimeouts) -> Self {
+        service.connections.inc();
+        service.active.inc();
+        thread.active.inc();
+        let state = ConnState {
+            service,
+            thread,
+            header_timeout: clock::millis(timeouts.header),
+            idle_timeout: clock::millis(timeouts.idle),
+            last_io: Counter::default(),
+            head_since: Counter::default(),
+            idle_since: Counter::default(),
+            in_flight: Counter::default(),
+            multiplexed: Counter::default(),
+        };
+        state.last_io.set(clock::now());
+        state.idle_since.set(clock::now());
+        state
+    }
+
+    /// The connection speaks HTTP/2 from here on.
+    pub(crate) fn set_multiplexed(&self) {
+        self.multiplexed.set(1);
+        self.head_since.set(0);
+    }
+
+    /// Bytes of HTTP came in.
+    pub(crate) fn plain_bytes_read(&self) {
+        if self.in_flight.get() == 0 && self.head_since.get() == 0 && self.multiplexed.get() == 0 {
+            self.head_since.set(clock::now());
+        }
+    }
+
+    /// What ends this connection next, and when.
+    pub(crate) fn deadline(&self) -> (Millis, ClientTimeout) {
+        if self.in_flight.get() > 0 {
+            (self.last_io.get() + self.idle_timeout, ClientTimeout::Idle)
+        } else if self.head_since.get() > 0 {
+            (self.head_since.get() + self.header_timeout, ClientTimeout::Header)
+        } else if self.multiplexed.get() > 0 {
+            (self.idle_since.get() + self.idle_timeout, ClientTimeout::Idle)
+        } else {
+            (self.idle_since.get().max(self.last_io.get()) + self.idle_timeout, ClientTimeout::Idle)
+        }
+    }
+
+    /// The shortest of its timeouts.
+    pub(crate) fn shortest(&self) -> Millis {
+        self.header_timeout.min(self.idle_timeout)
+    }
+
+    /// Whether no request is open on it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.get() == 0
+    }
+
+    /// Last byte in either direction.
+    pub(crate) fn last_io(&self) -> Millis {
+        self.last_io.get()
+    }
+
+    /// Idle timeout.
+    pub(crate) fn idle_timeout(&self) -> Millis {
+        self.idle_timeout
+    }
+
+    /// Counters of its service.
+    pub(crate) fn stats(&self) -> &ServiceStats {
+        &self.service
+    }
+}
+
+impl Meter for ConnState {
+    fn read(&self, n: usize) {
+        self.service.received.add(n as u64);
+        self.last_io.set(clock::now());
+    }
+
+    fn wrote(&self, n: usize) {
+        self.service.sent.add(n as u64);
+        self.last_io.set(clock::now());
+    }
+}
+
+impl Drop for ConnState {
+    fn drop(&mut self) {
+        self.service.active.dec();
+        self.thread.active.dec();
+    }
+}
+
+/// A request that is open: from its header to the end of its response.
+pub(crate) struct InFlight(Arc<ConnState>);
+
+impl InFlight {
+    pub(crate) fn begin(state: &Arc<ConnState>) -> Self {
+        state.head_since.set(0);
+        state.in_flight.inc();
+        InFlight(state.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+        self.0.idle_since.set(clock::now());
+    }
+}
+
+/// What a connection is asked to do from outside of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Signal {
+    /// Nothing.
+    Serve,
+    /// Answer what is open, then close.
+    Finish,
+    /// Close now.
+    Cut,
+}
+
+/// Where a connection is signalled.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    /// Name of its service.
+    pub(crate) service: Arc<str>,
+    signal: Cell<Signal>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self, signal: Signal) {
+        self.signal.set(signal.max(self.signal.get()));
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A connection's (or tunnel's) place among the thread's open ones.
+pub(crate) struct Registration {
+    thread: Rc<Thread>,
+    id: u64,
+    bell: Rc<Bell>,
+}
+
+impl Registration {
+    pub(crate) fn new(thread: &Rc<Thread>, service: Arc<str>) -> Self {
+        let signal = Cell::new(if thread.draining.get() { Signal::Finish } else { Signal::Serve });
+        let bell = Rc::new(Bell { service, signal, waker: RefCell::new(None) });
+        let id = thread.next_connection.get();
+        thread.next_connection.set(id + 1);
+        thread.open.borrow_mut().insert(id, bell.clone());
+        Registration { thread: thread.clone(), id, bell }
+    }
+
+    /// What is asked for; the task that polls is woken when that changes.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Signal {
+        let mut waker = self.bell.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.bell.signal.get()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut open = self.thread.open.borrow_mut();
+        open.remove(&self.id);
+        if open.is_empty() {
+            self.thread.closed.notify_one();
+        }
+    }
+}
+
+/// What a request needs to know of the connection that it came on.
+pub(crate) struct Client {
+    pub(crate) thread: Rc<Thread>,
+    pub(crate) state: Arc<ConnState>,
+    /// Its service; the views change under it with every generation.
+    pub(crate) service: Arc<str>,
+    pub(crate) address: HeaderValue,
+    pub(crate) proto: HeaderValue,
+    /// CPU that the kernel delivered the connection on.
+    pub(crate) incoming_cpu: Option<u32>,
+    current: RefCell<(Rc<View>, Rc<ServiceView>)>,
+    served_by: RefCell<(u64, Option<HeaderValue>)>,
+}
+
+impl Client {
+    pub(crate) fn new(
+        thread: Rc<Thread>,
+        state: Arc<ConnState>,
+        (view, service): (Rc<View>, Rc<ServiceView>),
+        address: std::net::IpAddr,
+        proto: &'static str,
+        incoming_cpu: Option<u32>,
+    ) -> Self {
+        let address = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Client {
+            thread,
+            state,
+            service: service.name.clone(),
+            address,
+            proto: HeaderValue::from_static(proto),
+            incoming_cpu,
+            current: RefCell::new((view, service)),
+            served_by: RefCell::new((0, None)),
+        }
+    }
+
+    /// The thread's generation, and this connection's service in it. Where the service is gone (the connection is
+    /// being closed for that) the last generation that had it.
+    pub(crate) fn current(&self) -> (Rc<View>, Rc<ServiceView>) {
+        let newest = self.thread.view();
+        let mut current = self.current.borrow_mut();
+        if !Rc::ptr_eq(&newest, &current.0)
+            && let Some(service) = newest.service(&self.service)
+        {
+            *current = (newest, service);
+        }
+        current.clone()
+    }
+
+    /// Value of the header that names the worker.
+    pub(crate) fn served_by(&self, generation: u64) -> Option<HeaderValue> {
+        let mut kept = self.served_by.borrow_mut();
+        if kept.1.is_none() || kept.0 != generation {
+            let or_none = |cpu: Option<u32>| cpu.map_or("-".to_owned(), |c| c.to_string());
+            let (index, cpu, on) = (self.thread.index, or_none(self.thread.cpu), or_none(self.incoming_cpu));
+            let text = format!("worker={index}; cpu={cpu}; incoming-cpu={on}; generation={generation}");
+            *kept = (generation, HeaderValue::try_from(text).ok());
+        }
+        kept.1.clone()
+    }
+}

@@ -1,0 +1,271 @@
+//! The control loop: takes commands from the control plane, gives them to the threads, answers.
+//!
+//! When the control socket closes (the control plane is gone, or has another worker now), or SIGTERM or SIGINT comes,
+//! the worker drains with [`LAST_GRACE`] and ends: a worker without a control plane would serve by a state that nobody
+//! can change any more.
+
+use crate::api::wire::{self, Receiver, Sender, WireError};
+use crate::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
+use crate::compile::Compiled;
+use crate::stats;
+use crate::thread::{self, Handle, Order};
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Grace of a drain that nobody asked for by command.
+pub const LAST_GRACE: Duration = Duration::from_secs(30);
+/// A thread that does not take an order for so long is stuck.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// [`Command::Report`] is answered within a second.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(900);
+/// Commands that wait here before the control plane waits too.
+const QUEUE: usize = 16;
+
+/// Why a worker ended otherwise than by a drain.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The control socket, before there was anything to serve.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The first command was not one this worker can begin with.
+    #[error("refused to begin: {0}")]
+    Refused(String),
+    /// A thread is stuck or gone: the connections it had cannot be served by another one.
+    #[error("worker thread {0} does not take orders; the process ends, to be started again")]
+    Thread(u32),
+    /// Signals cannot be waited for.
+    #[error("signal handler: {0}")]
+    Signal(io::Error),
+}
+
+/// Serve until drained. `begin` is told the log filter of [`Hello`] before anything else happens.
+pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result<(), ControlError> {
+    let (mut sender, mut receiver) = wire::split(socket);
+    let hello = match receiver.receive().await {
+        Ok((Command::Hello(hello), _)) => hello,
+        Ok(_) => return refuse(sender, "the first command is not Hello".into()).await,
+        Err(WireError::Json(e)) => return refuse(sender, e.to_string()).await,
+        Err(e) => return Err(e.into()),
+    };
+    begin(hello.log.as_deref());
+    let threads = match start(&hello) {
+        Ok(threads) => threads,
+        Err(reason) => return refuse(sender, reason).await,
+    };
+    let terminate = signal(SignalKind::terminate()).map_err(ControlError::Signal)?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Signal)?;
+    sender.send(&Event::Ready { pid: std::process::id(), version: WIRE_VERSION }, &[]).await?;
+    let (orders, done) = threads.into_iter().map(|h| ((h.index, h.orders), (h.index, h.done))).unzip();
+    let control = Control { sender, orders, compiled: Arc::default() };
+    control.serve(commands(receiver), done, terminate, interrupt).await
+}
+
+async fn refuse(mut sender: Sender, reason: String) -> Result<(), ControlError> {
+    // The control plane may be gone: the reason is on stderr too.
+    let _ = sender.send(&Event::Refused { reason: reason.clone() }, &[]).await;
+    Err(ControlError::Refused(reason))
+}
+
+fn start(hello: &Hello) -> Result<Vec<Handle>, String> {
+    if hello.version != WIRE_VERSION {
+        return Err(format!("the control plane speaks version {}, this worker {WIRE_VERSION}", hello.version));
+    }
+    if hello.threads.is_empty() {
+        return Err("no thread: name at least one".into());
+    }
+    let mut seen = HashSet::new();
+    let start = |info: &crate::api::ThreadInfo| {
+        if !seen.insert(info.index) {
+            return Err(format!("thread {} is there twice", info.index));
+        }
+        thread::start(info).map_err(|e| format!("thread {}: {e}", info.index))
+    };
+    hello.threads.iter().map(start).collect()
+}
+
+type Received = Result<(Command, Vec<OwnedFd>), WireError>;
+
+/// Receiving is not cancel safe, so it has a task of its own.
+fn commands(mut receiver: Receiver) -> mpsc::Receiver<Received> {
+    let (tx, rx) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        loop {
+            let received = receiver.receive().await;
+            let last = !matches!(received, Ok(_) | Err(WireError::Json(_)));
+            if tx.send(received).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+struct Control {
+    sender: Sender,
+    orders: Vec<(u32, mpsc::Sender<Order>)>,
+    compiled: Arc<Compiled>,
+}
+
+impl Control {
+    async fn serve(
+        mut self,
+        mut commands: mpsc::Receiver<Received>,
+        done: Vec<(u32, oneshot::Receiver<()>)>,
+        mut terminate: Signal,
+        mut interrupt: Signal,
+    ) -> Result<(), ControlError> {
+        let (all_done_tx, mut all_done) = oneshot::channel();
+        tokio::spawn(async move {
+            for (_, done) in done {
+                let _ = done.await;
+            }
+            let _ = all_done_tx.send(());
+        });
+        let mut open = true;
+        loop {
+            tokio::select! {
+                _ = &mut all_done => return Ok(()),
+                _ = terminate.recv() => self.drain(LAST_GRACE, "SIGTERM").await?,
+                _ = interrupt.recv() => self.drain(LAST_GRACE, "SIGINT").await?,
+                received = commands.recv(), if open => match received {
+                    Some(Ok((command, fds))) => self.command(command, fds).await?,
+                    Some(Err(WireError::Json(error))) => tracing::error!(%error, "a command was not understood"),
+                    Some(Err(error)) => {
+                        open = false;
+                        self.drain(LAST_GRACE, &error.to_string()).await?;
+                    }
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command, fds: Vec<OwnedFd>) -> Result<(), ControlError> {
+        match command {
+            Command::Hello(_) => tracing::error!("a second Hello is not taken"),
+            Command::Listen(infos) => self.listen(infos, fds).await?,
+            Command::Unlisten(ids) => {
+                for i in 0..self.orders.len() {
+                    self.order(i, Order::Unlisten(ids.clone())).await?;
+                }
+            }
+            Command::Apply(snapshot) => {
+                let event = self.apply(*snapshot).await?;
+                self.answer(event).await;
+            }
+            Command::Report => {
+                let report = self.report().await;
+                self.answer(Event::Report(Box::new(report))).await;
+            }
+            Command::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms), "the control plane").await?,
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self, infos: Vec<ListenerInfo>, fds: Vec<OwnedFd>) -> Result<(), ControlError> {
+        if infos.len() != fds.len() {
+            tracing::error!(
+                named = infos.len(),
+                descriptors = fds.len(),
+                "listeners and descriptors do not match; none is taken"
+            );
+            return Ok(());
+        }
+        let known: HashSet<u32> = self.orders.iter().map(|(index, _)| *index).collect();
+        for info in infos.iter().filter(|i| !known.contains(&i.thread)) {
+            tracing::error!(listener = info.id, thread = info.thread, "a listener is for a thread that there is not");
+        }
+        let mut listeners: Vec<_> = infos.into_iter().zip(fds.into_iter().map(std::net::TcpListener::from)).collect();
+        for i in 0..self.orders.len() {
+            let index = self.orders[i].0;
+            let (of_it, rest): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|(info, _)| info.thread == index);
+            listeners = rest;
+            let mut usable = Vec::new();
+            for (info, listener) in of_it {
+                match listener.set_nonblocking(true) {
+                    Ok(()) => usable.push((info.id, listener)),
+                    Err(error) => tracing::error!(listener = info.id, %error, "cannot be used"),
+                }
+            }
+            if !usable.is_empty() {
+                self.order(i, Order::Listen(usable)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, snapshot: Snapshot) -> Result<Event, ControlError> {
+        let generation = snapshot.generation;
+        let compiled = match Compiled::new(snapshot, &self.compiled) {
+            Ok(compiled) => Arc::new(compiled),
+            Err(error) => {
+                tracing::warn!(generation, %error, "snapshot rejected");
+                return Ok(Event::Rejected { generation, reason: error.to_string() });
+            }
+        };
+        let mut answers = Vec::new();
+        for i in 0..self.orders.len() {
+            let (tx, rx) = oneshot::channel();
+            self.order(i, Order::Apply(compiled.clone(), tx)).await?;
+            answers.push((self.orders[i].0, rx));
+        }
+        self.compiled = compiled;
+        for (index, answer) in answers {
+            match timeout(ORDER_TIMEOUT, answer).await {
+                Ok(Ok(())) => {}
+                _ => return Err(ControlError::Thread(index)),
+            }
+        }
+        tracing::info!(generation, "snapshot applied");
+        Ok(Event::Applied { generation })
+    }
+
+    async fn report(&self) -> Report {
+        let deadline = tokio::time::Instant::now() + REPORT_TIMEOUT;
+        let mut answers = Vec::new();
+        for (_, orders) in &self.orders {
+            let (tx, rx) = oneshot::channel();
+            // A thread that is busy with other orders is left out of this report.
+            if orders.try_send(Order::Report(tx)).is_ok() {
+                answers.push(rx);
+            }
+        }
+        let mut parts = Vec::new();
+        for answer in answers {
+            if let Ok(Ok(part)) = tokio::time::timeout_at(deadline, answer).await {
+                parts.push(part);
+            }
+        }
+        stats::sum(parts)
+    }
+
+    async fn drain(&mut self, grace: Duration, why: &str) -> Result<(), ControlError> {
+        tracing::info!(grace_ms = grace.as_millis() as u64, why, "draining");
+        for (_, orders) in &self.orders {
+            // A thread that is done already takes no more orders.
+            let _ = timeout(ORDER_TIMEOUT, orders.send(Order::Drain(grace))).await;
+        }
+        Ok(())
+    }
+
+    async fn order(&self, i: usize, order: Order) -> Result<(), ControlError> {
+        let (index, orders) = &self.orders[i];
+        match timeout(ORDER_TIMEOUT, orders.send(order)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(ControlError::Thread(*index)),
+        }
+    }
+
+    async fn answer(&mut self, event: Event) {
+        if let Err(error) = self.sender.send(&event, &[]).await {
+            tracing::warn!(%error, "the control plane does not take answers");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+
+use crate::conn::InFlight;
+use crate::stats::BackendFailure;
+use crate::upstream::{Active, Lease, UpState};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A client's body on its way to a backend.
+pub(crate) struct RequestBody {
+    /// None: empty.
+    incoming: Option<Incoming>,
+    /// The connection that it is sent on.
+    state: Option<Arc<UpState>>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        RequestBody { incoming: Some(incoming), state: None }
+    }
+
+    pub(crate) fn empty() -> Self {
+        RequestBody { incoming: None, state: None }
+    }
+
+    /// It is to be sent on this connection.
+    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
+        self.state = Some(state);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let RequestBody { incoming: Some(incoming), state } = &mut *self else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if let Some(state) = state {
+            match &polled {
+                Poll::Pending => state.upload(true),
+                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
+                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
+                Poll::Ready(Some(Err(_))) => state.client_broke(),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
+/// it gives back when it has passed whole and takes along when it is dropped before that.
+pub(crate) struct ResponseBody {
+    kind: Kind,
+    in_flight: Option<InFlight>,
+}
+
+enum Kind {
+    Empty,
+    Text(&'static str),
+    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+}
+
+impl ResponseBody {
+    pub(crate) fn empty() -> Self {
+        ResponseBody { kind: Kind::Empty, in_flight: None }
+    }
+
+    pub(crate) fn text(text: &'static str) -> Self {
+        ResponseBody { kind: Kind::Text(text), in_flight: None }
+    }
+
+    pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
+        if incoming.is_end_stream() {
+            lease.finish();
+            return ResponseBody::empty();
+        }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+    }
+
+    /// The request is in flight until this body is gone.
+    pub(crate) fn hold(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let (incoming, held) = match &mut self.kind {
+            Kind::Empty => return Poll::Ready(None),
+            Kind::Text(text) => {
+                let bytes = Bytes::from_static(text.as_bytes());
+                self.kind = Kind::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Kind::Backend { incoming, held } => (incoming, held),
+        };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        match &polled {
+            Poll::Pending => note(held, |state| state.download(true)),
+            Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => note(held, |state| state.download(false)),
+            Poll::Ready(Some(Ok(_)) | None) => {
+                if let Some((lease, _)) = held.take() {
+                    lease.finish();
+                }
+            }
+            Poll::Ready(Some(Err(_))) => {
+                if let Some((lease, _)) = held.take() {
+                    let failure = lease.state().map_or(BackendFailure::Reset, |s| s.failure());
+                    lease.backend().stats.failures.inc(failure);
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Text(_) => false,
+            Kind::Backend { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Backend { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+fn note(held: &Option<(Lease, Active)>, what: impl FnOnce(&UpState)) {
+    if let Some(state) = held.as_ref().and_then(|(lease, _)| lease.state()) {
+        what(state);
+    }
+}

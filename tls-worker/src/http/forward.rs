@@ -1,0 +1,102 @@
+//! One request to one backend: choose it, take a connection, send, wait for the header of the answer. What can be
+//! tried again without the backend having seen the request, or without harm if it has, is tried once more.
+
+use super::body::RequestBody;
+use super::respond::Fault;
+use crate::stats::BackendFailure;
+use crate::upstream::{Active, ConnectError, Lease, Phase, PoolView};
+use crate::view::Answered;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+/// A backend's answer, its body still to come.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    pub(super) active: Active,
+}
+
+/// Get a backend's answer. `by` is told which backend it was, or would have been.
+pub(super) async fn forward(
+    pool: &PoolView,
+    mut request: Request<RequestBody>,
+    by: &mut Answered,
+) -> Result<Answer, Fault> {
+    // The backend that could not be reached, and what the client is told if no other one can be.
+    let mut failed: Option<(std::net::SocketAddr, Fault)> = None;
+    let mut again = None;
+    loop {
+        let fresh = again.is_some();
+        let Some(choice) = again.take().or_else(|| pool.choose(failed.map(|f| f.0)).cloned()) else {
+            return Err(failed.map_or(Fault::NoBackend, |f| f.1));
+        };
+        by.backend = Some(choice.index);
+        let backend = &choice.backend;
+        let active = Active::begin(backend);
+        let mut lease = match Lease::take(pool, backend, fresh).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                backend.stats.failures.inc(error.failure());
+                tracing::debug!(pool = &*pool.name, backend = %backend.address, %error, "no connection");
+                let fault =
+                    if matches!(error, ConnectError::Timeout) { Fault::GatewayTimeout } else { Fault::BadGateway };
+                if failed.replace((backend.address, fault)).is_some() {
+                    return Err(fault);
+                }
+                continue;
+            }
+        };
+        let has_body = !request.body().is_end_stream();
+        // The backend may close a kept connection just as the request goes out on it.
+        let spare = (lease.reused && !has_body && request.method().is_idempotent()).then(|| copy(&request));
+        let (Some(state), reused) = (lease.state().cloned(), lease.reused) else { return Err(Fault::BadGateway) };
+        let Some(sender) = lease.sender() else { return Err(Fault::BadGateway) };
+        request.body_mut().attach(state.clone());
+        state.begin(has_body);
+        let mut error = match sender.try_send_request(request).await {
+            Ok(response) => {
+                state.enter(Phase::ReceivingClient);
+                return Ok(Answer { response, lease, active });
+            }
+            Err(error) => error,
+        };
+        let unsent = error.take_message();
+        if state.is_client_broke() {
+            return Err(Fault::ClientBroke);
+        }
+        match (unsent, spare) {
+            (Some(unsent), _) if reused => (request, again) = (unsent, Some(choice)),
+            (None, Some(spare)) if state.failure() == BackendFailure::Reset && !error.error().is_parse() => {
+                (request, again) = (spare, Some(choice));
+            }
+            (unsent, _) => {
+                backend.stats.failures.inc(state.failure());
+                let (address, error) = (backend.address, error.into_error());
+                tracing::debug!(pool = &*pool.name, backend = %address, %error, "no answer");
+                let fault = match state.failure() {
+                    BackendFailure::ResponseTimeout | BackendFailure::IdleTimeout => Fault::GatewayTimeout,
+                    _ => Fault::BadGateway,
+                };
+                match unsent {
+                    // A new connection that was closed before it took anything: as good as not connected.
+                    Some(unsent) if failed.is_none() => {
+                        failed = Some((address, fault));
+                        request = unsent;
+                    }
+                    _ => return Err(fault),
+                }
+            }
+        }
+    }
+}
+
+/// The same request; it has no body.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

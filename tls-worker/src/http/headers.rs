@@ -1,0 +1,160 @@
+//! What a request must be, and how it and its answer are rebuilt for the other side: nothing that belongs to one
+//! connection passes, and what the edge says about the client is never taken from the client.
+
+use super::respond::Fault;
+use crate::conn::Client;
+use crate::stats::Rejection;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http_body::Body;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// See that a request may be served; its authority, as the client wrote it.
+pub(super) fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Fault::Rejected(Rejection::Method));
+    }
+    let path = request.uri().path();
+    let of_server = path == "*" && *request.method() == Method::OPTIONS;
+    if !path.starts_with('/') && !of_server {
+        return Err(Fault::Rejected(Rejection::Target));
+    }
+    let wrong = Fault::Rejected(Rejection::Host);
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next(), request.uri().authority()) {
+        (Some(_), Some(_), _) => Err(wrong),
+        (Some(host), None, None) => Ok(host.clone()),
+        (Some(host), None, Some(authority)) if host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            Ok(host.clone())
+        }
+        (None, None, Some(authority)) if request.version() == Version::HTTP_2 => {
+            HeaderValue::from_str(authority.as_str()).map_err(|_| wrong)
+        }
+        _ => Err(wrong),
+    }
+}
+
+/// The host in an authority, without its port.
+pub(super) fn host_of(authority: &HeaderValue) -> Result<&str, Fault> {
+    let wrong = Fault::Rejected(Rejection::Host);
+    let text = authority.to_str().map_err(|_| wrong)?;
+    let (host, port, known) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or(wrong)?;
+            let known = host.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+            (host, port, known)
+        }
+        None => {
+            let end = text.find(':').unwrap_or(text.len());
+            let known = text[..end].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+            (&text[..end], &text[end..], known)
+        }
+    };
+    let port = port.strip_prefix(':').unwrap_or(if port.is_empty() { "0" } else { "x" });
+    let port_known = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    if known && port_known && !host.is_empty() && host.len() <= 255 { Ok(host) } else { Err(wrong) }
+}
+
+/// The protocol that an HTTP/1.1 request asks to switch to. HTTP/2 in clear text is not among them: behind such a
+/// tunnel, requests would pass that nobody looked at.
+pub(super) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let to = request.headers().get(header::UPGRADE)?;
+    let asked = request.version() == Version::HTTP_11 && has_token(request.headers(), header::CONNECTION, "upgrade");
+    let is_h2c = tokens(to).any(|t| t.eq_ignore_ascii_case("h2c"));
+    (asked && !is_h2c).then(|| to.clone())
+}
+
+/// Make the request that the backend gets.
+pub(super) fn rebuild_request(
+    parts: &mut Parts,
+    body: &impl Body,
+    authority: HeaderValue,
+    client: &Client,
+    upgrade: Option<&HeaderValue>,
+) {
+    let headers = &mut parts.headers;
+    let wants_trailers = headers.contains_key(header::TE) && has_token(headers, header::TE, "trailers");
+    remove_hop_by_hop(headers, |name| {
+        matches!(name, "expect" | "forwarded" | "x-real-ip" | "http2-settings") || name.starts_with("x-forwarded-")
+    });
+    if parts.version == Version::HTTP_2 {
+        headers.insert(header::HOST, authority.clone());
+        join_cookies(headers);
+    }
+    if let Some(to) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, to.clone());
+    } else if wants_trailers {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    headers.insert(X_FORWARDED_FOR, client.address.clone());
+    headers.insert(X_FORWARDED_PROTO, client.proto.clone());
+    headers.insert(X_FORWARDED_HOST, authority);
+    parts.version = Version::HTTP_11;
+    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+        let whole = std::mem::take(&mut parts.uri).into_parts();
+        parts.uri = Uri::from(whole.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    }
+}
+
+/// Make the answer that the client gets.
+pub(super) fn rebuild_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, |_| false);
+}
+
+/// RFC 9110, 7.6.1: what belongs to one connection, what `Connection` names, and what else is `doomed`.
+fn remove_hop_by_hop(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
+    let mut remove: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if matches!(text, "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade")
+            || text.starts_with("proxy-")
+            || doomed(text)
+        {
+            remove.push(name.clone());
+        }
+    }
+    if remove.contains(&header::CONNECTION) {
+        for name in headers.get_all(header::CONNECTION).iter().flat_map(tokens) {
+            // What frames and addresses the message stays, whatever a sender names.
+            if !name.eq_ignore_ascii_case("host") && !name.eq_ignore_ascii_case("content-length") {
+                remove.extend(HeaderName::from_bytes(name.as_bytes()));
+            }
+        }
+    }
+    for name in remove {
+        headers.remove(name);
+    }
+}
+
+/// RFC 9113, 8.2.3: HTTP/2 may split cookies over several fields, HTTP/1.1 may not.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or("").split(',').map(str::trim).filter(|t| !t.is_empty())
+}
+
+#[cfg(test)]
+#[path = "headers_tests.rs"]
+mod tests;

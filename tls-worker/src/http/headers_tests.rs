@@ -1,0 +1,157 @@
+use super::*;
+use proptest::prelude::*;
+
+fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder().uri(uri);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
+
+fn rejection<T: std::fmt::Debug>(result: Result<T, Fault>) -> Option<Rejection> {
+    match result {
+        Ok(_) => None,
+        Err(Fault::Rejected(reason)) => Some(reason),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn exactly_one_agreeing_host_is_needed() {
+    let bad = Some(Rejection::Host);
+    for (uri, hosts, expected) in [
+        ("/", &["a.test"][..], None),
+        ("/", &[], bad),
+        ("/", &["a.test", "a.test"], bad),
+        ("http://A.test/", &["a.test"], None),
+        ("http://b.test/", &["a.test"], bad),
+        ("http://a.test/", &[], bad),
+    ] {
+        let headers: Vec<_> = hosts.iter().map(|h| ("host", *h)).collect();
+        assert_eq!(rejection(check(&request(uri, &headers))), expected, "{uri} {hosts:?}");
+    }
+    let mut h2 = request("https://a.test/", &[]);
+    *h2.version_mut() = Version::HTTP_2;
+    assert_eq!(check(&h2).unwrap(), "a.test");
+    h2.headers_mut().insert(header::HOST, HeaderValue::from_static("b.test"));
+    assert_eq!(rejection(check(&h2)), bad);
+}
+
+#[test]
+fn connect_trace_and_strange_targets_are_refused() {
+    let with = |method, uri| {
+        let mut r = request(uri, &[("host", "a")]);
+        *r.method_mut() = method;
+        rejection(check(&r))
+    };
+    assert_eq!(with(Method::TRACE, "/"), Some(Rejection::Method));
+    assert_eq!(with(Method::CONNECT, "a:443"), Some(Rejection::Method));
+    assert_eq!(with(Method::OPTIONS, "*"), None);
+    assert_eq!(with(Method::GET, "*"), Some(Rejection::Target));
+}
+
+#[test]
+fn the_host_of_an_authority() {
+    for (text, host) in [
+        ("a.test", Some("a.test")),
+        ("a.test:8443", Some("a.test")),
+        ("[2001:db8::1]", Some("2001:db8::1")),
+        ("[2001:db8::1]:443", Some("2001:db8::1")),
+        ("", None),
+        (":80", None),
+        ("a.test:", Some("a.test")),
+        ("a.test:http", None),
+        ("a.test:123456", None),
+        ("user@a.test", None),
+        ("a.test/x", None),
+        ("a b", None),
+        ("a.test,b.test", None),
+        ("[::1", None),
+        ("[::1]x", None),
+    ] {
+        assert_eq!(host_of(&HeaderValue::from_str(text).unwrap()).ok(), host, "{text:?}");
+    }
+}
+
+#[test]
+fn only_a_real_upgrade_is_one() {
+    let asks = |connection, upgrade| upgrade_of(&request("/", &[("connection", connection), ("upgrade", upgrade)]));
+    assert_eq!(asks("keep-alive, Upgrade", "websocket").unwrap(), "websocket");
+    assert!(asks("keep-alive", "websocket").is_none());
+    assert!(asks("upgrade, http2-settings", "h2c").is_none());
+    assert!(asks("upgrade", "websocket, H2C").is_none());
+    let mut old = request("/", &[("connection", "upgrade"), ("upgrade", "websocket")]);
+    *old.version_mut() = Version::HTTP_10;
+    assert!(upgrade_of(&old).is_none());
+}
+
+#[test]
+fn what_belongs_to_one_connection_is_removed() {
+    let mut headers = request(
+        "/",
+        &[
+            ("connection", "close, X-Secret , te"),
+            ("connection", "host, content-length"),
+            ("keep-alive", "5"),
+            ("proxy-authorization", "x"),
+            ("proxy-connection", "x"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "x"),
+            ("x-secret", "1"),
+            ("x-secret", "2"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=1"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("x-kept", "1"),
+        ],
+    )
+    .headers()
+    .clone();
+    remove_hop_by_hop(&mut headers, |n| n == "forwarded" || n.starts_with("x-forwarded-"));
+    let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["content-length", "host", "x-kept"]);
+}
+
+#[test]
+fn crumbs_of_cookies_are_joined() {
+    let mut headers = request("/", &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]).headers().clone();
+    join_cookies(&mut headers);
+    assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    let mut none = HeaderMap::new();
+    join_cookies(&mut none);
+    assert!(none.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_connection_names_is_left(
+        names in proptest::collection::vec("[a-z]{1,3}(-[a-z]{1,3})?", 1..8),
+        named in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let mut headers = HeaderMap::new();
+        for n in &names {
+            headers.append(HeaderName::from_bytes(n.as_bytes()).unwrap(), HeaderValue::from_static("v"));
+        }
+        let named: Vec<_> = named.iter().map(|i| i.get(&names).to_uppercase()).collect();
+        headers.insert(header::CONNECTION, HeaderValue::from_str(&named.join(" ,, ")).unwrap());
+        remove_hop_by_hop(&mut headers, |_| false);
+        for n in &named {
+            prop_assert!(!headers.contains_key(n.to_lowercase()));
+        }
+        prop_assert!(!headers.contains_key(header::CONNECTION));
+        for n in names.iter().filter(|n| !named.contains(&n.to_uppercase()) && *n != "te") {
+            prop_assert!(headers.contains_key(n.as_str()));
+        }
+    }
+
+    #[test]
+    fn no_authority_makes_host_of_panic_or_give_a_strange_host(text in "[ -~]{0,40}") {
+        if let Ok(value) = HeaderValue::from_str(&text) && let Ok(host) = host_of(&value) {
+            prop_assert!(!host.is_empty() && !host.contains(['/', '@', ' ', ',']));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The edge's own answers: a status, and a line of text for people.
+
+use super::body::ResponseBody;
+use crate::stats::Rejection;
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// Why a request got no answer of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The request's own fault, or nobody's.
+    Rejected(Rejection),
+    /// The client's body broke off.
+    ClientBroke,
+    /// No backend may be chosen.
+    NoBackend,
+    /// The backend cannot be reached, or broke off.
+    BadGateway,
+    /// The backend took too long.
+    GatewayTimeout,
+}
+
+impl Fault {
+    /// What the client is told.
+    pub(crate) fn response(self) -> Response<ResponseBody> {
+        let (status, text) = match self {
+            Fault::Rejected(Rejection::Host) => (StatusCode::BAD_REQUEST, "400 exactly one valid host is needed\n"),
+            Fault::Rejected(Rejection::Target) => (StatusCode::BAD_REQUEST, "400 the request target is not a path\n"),
+            Fault::Rejected(Rejection::Method) => (StatusCode::METHOD_NOT_ALLOWED, "405 this method is not served\n"),
+            Fault::Rejected(Rejection::NoRoute) => (StatusCode::NOT_FOUND, "404 nothing is served here\n"),
+            Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
+            Fault::NoBackend => (StatusCode::SERVICE_UNAVAILABLE, "503 no backend is available\n"),
+            Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
+            Fault::GatewayTimeout => (StatusCode::GATEWAY_TIMEOUT, "504 the backend did not answer in time\n"),
+        };
+        let mut response = Response::new(ResponseBody::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let served = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            headers.insert(header::ALLOW, served);
+        }
+        response
+    }
+}

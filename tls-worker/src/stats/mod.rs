@@ -1,0 +1,284 @@
+//! What is counted. Every thread owns its counters and is the only one to write them; the control loop asks a thread
+//! for its [`Report`] by message and sums the answers. Counters are kept by name, so they outlive a snapshot.
+
+mod sum;
+
+pub(crate) use sum::sum;
+
+use crate::api::{DURATION_BUCKETS, Histogram, Report, RequestReport, ServiceReport};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Names kept that no snapshot has any more, before they are forgotten.
+const MAX_RETIRED: usize = 10_000;
+
+/// A number that one thread writes. It is an atomic only because the connections that carry a reference must be
+/// `Send` for hyper's upgrades: loads and stores are plain moves, there is no read-modify-write.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn dec(&self) {
+        self.0.store(self.0.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+}
+
+/// An [`api::Histogram`](Histogram) being counted.
+#[derive(Debug, Default)]
+pub(crate) struct HistogramCells {
+    buckets: [Counter; DURATION_BUCKETS.len() + 1],
+    nanoseconds: Counter,
+}
+
+impl HistogramCells {
+    pub(crate) fn observe(&self, d: Duration) {
+        let seconds = d.as_secs_f64();
+        let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BUCKETS.len());
+        self.buckets[bucket].inc();
+        self.nanoseconds.add(d.as_nanos() as u64);
+    }
+
+    pub(crate) fn read(&self) -> Histogram {
+        let mut h = Histogram { sum: self.nanoseconds.get() as f64 / 1e9, ..Histogram::default() };
+        for (to, from) in h.buckets.iter_mut().zip(&self.buckets) {
+            *to = from.get();
+        }
+        h
+    }
+}
+
+/// An enum that counters are kept by: its names are those of [`crate::api`] and of the metrics.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            pub(crate) const NAMES: &'static [&'static str] = &[$($text),*];
+        }
+
+        impl From<$name> for usize {
+            fn from(reason: $name) -> usize { reason as usize }
+        }
+    };
+}
+
+reasons! {
+    /// Why a TLS handshake failed.
+    HandshakeFailure {
+        /// Not done by the deadline.
+        Timeout = "timeout",
+        /// The client went away.
+        Closed = "closed",
+        /// What came is no TLS record.
+        NotTls = "not_tls",
+        /// What came is an HTTP request in clear text.
+        PlainHttp = "plain_http",
+        /// No cipher suite, group or signature scheme in common.
+        NoSharedCipher = "no_shared_cipher",
+        /// No version or application protocol in common.
+        NoSharedProtocol = "no_shared_protocol",
+        /// The client did not like our certificate, and said so.
+        BadCertificate = "bad_certificate",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+reasons! {
+    /// Why the edge itself answered a request.
+    Rejection {
+        /// Host or authority is missing, there more than once, malformed, or contradicts itself.
+        Host = "host",
+        /// CONNECT or TRACE.
+        Method = "method",
+        /// A request target that is neither a path nor an absolute URI.
+        Target = "target",
+        /// No route matches.
+        NoRoute = "no_route",
+    }
+}
+
+reasons! {
+    /// Deadlines towards clients.
+    ClientTimeout {
+        /// TLS handshake.
+        Handshake = "handshake",
+        /// Header of a request.
+        Header = "header",
+        /// No request, or no byte while one is open.
+        Idle = "idle",
+    }
+}
+
+reasons! {
+    /// How a backend failed.
+    BackendFailure {
+        /// TCP connect refused or unreachable.
+        Connect = "connect",
+        /// TCP connect or TLS handshake not done by the deadline.
+        ConnectTimeout = "connect_timeout",
+        /// TLS handshake or verification.
+        Tls = "tls",
+        /// No response header by the deadline.
+        ResponseTimeout = "response_timeout",
+        /// Closed, or spoke no HTTP, before the response was whole.
+        Reset = "reset",
+        /// Silent while a body was open.
+        IdleTimeout = "idle_timeout",
+    }
+}
+
+/// Counters by a `reasons!` enum.
+#[derive(Debug)]
+pub(crate) struct ByReason<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for ByReason<N> {
+    fn default() -> Self {
+        ByReason(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> ByReason<N> {
+    pub(crate) fn inc(&self, reason: impl Into<usize>) {
+        self.0[reason.into()].inc();
+    }
+
+    /// Those that are not zero, by name.
+    pub(crate) fn read(&self, names: &[&str]) -> Vec<(String, u64)> {
+        let pairs = names.iter().zip(&self.0);
+        pairs.filter(|(_, n)| n.get() > 0).map(|(name, n)| (name.to_string(), n.get())).collect()
+    }
+}
+
+/// Counters of one thread's accepting.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadStats {
+    pub(crate) connections: Counter,
+    pub(crate) on_cpu: Counter,
+    pub(crate) unknown: Counter,
+    pub(crate) active: Counter,
+}
+
+/// Counters of a service.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceStats {
+    pub(crate) connections: Counter,
+    pub(crate) active: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    /// TLS 1.2, TLS 1.3
+    pub(crate) handshakes: [Counter; 2],
+    pub(crate) handshake_failures: ByReason<{ HandshakeFailure::NAMES.len() }>,
+    pub(crate) handshake_seconds: HistogramCells,
+    pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
+    pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+}
+
+impl ServiceStats {
+    fn report(&self, service: &str) -> ServiceReport {
+        let versions = ["1.2", "1.3"].into_iter().zip(&self.handshakes);
+        ServiceReport {
+            service: service.to_owned(),
+            connections: self.connections.get(),
+            connections_active: self.active.get(),
+            connections_refused: self.refused.get(),
+            received_bytes: self.received.get(),
+            sent_bytes: self.sent.get(),
+            handshakes: versions.filter(|(_, n)| n.get() > 0).map(|(v, n)| (v.to_owned(), n.get())).collect(),
+            handshake_failures: self.handshake_failures.read(HandshakeFailure::NAMES),
+            handshake_seconds: self.handshake_seconds.read(),
+            rejected: self.rejected.read(Rejection::NAMES),
+            timeouts: self.timeouts.read(ClientTimeout::NAMES),
+        }
+    }
+}
+
+/// Counters of a backend of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct BackendStats {
+    pub(crate) active: Counter,
+    pub(crate) connections: Counter,
+    pub(crate) open: Counter,
+    pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RequestKey {
+    pub(crate) service: Arc<str>,
+    pub(crate) route: Arc<str>,
+    pub(crate) pool: Arc<str>,
+    pub(crate) backend: Option<SocketAddr>,
+    pub(crate) code_class: u8,
+}
+
+/// One thread's counters of services and requests, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    services: HashMap<Arc<str>, Arc<ServiceStats>>,
+    requests: HashMap<RequestKey, Arc<HistogramCells>>,
+}
+
+impl Registry {
+    pub(crate) fn service(&mut self, name: &Arc<str>) -> Arc<ServiceStats> {
+        self.services.entry(name.clone()).or_default().clone()
+    }
+
+    pub(crate) fn request(&mut self, key: RequestKey) -> Arc<HistogramCells> {
+        self.requests.entry(key).or_default().clone()
+    }
+
+    /// Forget the counters that only the registry still holds, when they have become many.
+    pub(crate) fn bound(&mut self) {
+        bound(&mut self.services, |s| Arc::strong_count(s) == 1);
+        bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        Report {
+            services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
+            requests: self.requests.iter().map(|(key, seconds)| request_report(key, seconds)).collect(),
+            ..Report::default()
+        }
+    }
+}
+
+/// Forget what `retired` says may be forgotten, once more than [`MAX_RETIRED`] of it are kept.
+pub(crate) fn bound<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, retired: impl Fn(&V) -> bool) {
+    if map.len() > MAX_RETIRED && map.values().filter(|v| retired(v)).count() > MAX_RETIRED {
+        map.retain(|_, v| !retired(v));
+    }
+}
+
+fn request_report(key: &RequestKey, seconds: &HistogramCells) -> RequestReport {
+    RequestReport {
+        service: key.service.to_string(),
+        route: key.route.to_string(),
+        pool: key.pool.to_string(),
+        backend: key.backend,
+        code_class: key.code_class,
+        seconds: seconds.read(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Summing the threads' reports into one.
+
+use crate::api::{BackendReport, Report, RequestReport, ServiceReport};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+/// Threads are listed, the rest is added up by name.
+pub(crate) fn sum(parts: Vec<Report>) -> Report {
+    let mut whole = Report::default();
+    let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for part in parts {
+        whole.threads.extend(part.threads);
+        for s in part.services {
+            add(&mut services, s.service.clone(), s, add_service);
+        }
+        for r in part.requests {
+            let key = (r.service.clone(), r.route.clone(), r.pool.clone(), r.backend, r.code_class);
+            add(&mut requests, key, r, |to: &mut RequestReport, from| to.seconds.merge(&from.seconds));
+        }
+        for b in part.backends {
+            add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
+        }
+    }
+    whole.threads.sort_by_key(|t| t.index);
+    whole.services = sorted(services);
+    whole.requests = sorted(requests);
+    whole.backends = sorted(backends);
+    whole
+}
+
+fn add<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, from: V, merge: impl Fn(&mut V, V)) {
+    match map.entry(key) {
+        Entry::Vacant(v) => {
+            v.insert(from);
+        }
+        Entry::Occupied(mut o) => merge(o.get_mut(), from),
+    }
+}
+
+fn sorted<K: Ord, V>(map: HashMap<K, V>) -> Vec<V> {
+    let mut pairs: Vec<(K, V)> = map.into_iter().collect();
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pairs.into_iter().map(|(_, v)| v).collect()
+}
+
+fn add_service(to: &mut ServiceReport, from: ServiceReport) {
+    to.connections += from.connections;
+    to.connections_active += from.connections_active;
+    to.connections_refused += from.connections_refused;
+    to.received_bytes += from.received_bytes;
+    to.sent_bytes += from.sent_bytes;
+    to.handshake_seconds.merge(&from.handshake_seconds);
+    add_pairs(&mut to.handshakes, from.handshakes);
+    add_pairs(&mut to.handshake_failures, from.handshake_failures);
+    add_pairs(&mut to.rejected, from.rejected);
+    add_pairs(&mut to.timeouts, from.timeouts);
+}
+
+fn add_backend(to: &mut BackendReport, from: BackendReport) {
+    to.active += from.active;
+    to.connections += from.connections;
+    to.connections_open += from.connections_open;
+    add_pairs(&mut to.failures, from.failures);
+}
+
+fn add_pairs(to: &mut Vec<(String, u64)>, from: Vec<(String, u64)>) {
+    for (name, n) in from {
+        match to.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, total)) => *total += n,
+            None => to.push((name, n)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Histogram, ThreadReport};
+    use crate::stats::HistogramCells;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn part(index: u32, service: &str, connections: u64, failure: &str) -> Report {
+        Report {
+            threads: vec![ThreadReport { index, ..Default::default() }],
+            services: vec![ServiceReport {
+                service: service.into(),
+                connections,
+                handshake_failures: vec![(failure.into(), connections)],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn threads_are_listed_and_services_added_by_name() {
+        let whole = sum(vec![part(1, "web", 3, "closed"), part(0, "web", 4, "timeout"), part(2, "api", 1, "closed")]);
+        assert_eq!(whole.threads.iter().map(|t| t.index).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(whole.services.len(), 2);
+        let web = whole.services.iter().find(|s| s.service == "web").unwrap();
+        assert_eq!(web.connections, 7);
+        assert_eq!(web.handshake_failures, [("closed".to_string(), 3), ("timeout".to_string(), 4)]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_counted_histogram_is_the_reported_one(times in proptest::collection::vec(0u64..20_000_000, 0..50)) {
+            let cells = HistogramCells::default();
+            let mut plain = Histogram::default();
+            for us in &times {
+                cells.observe(Duration::from_micros(*us));
+                plain.observe(Duration::from_micros(*us).as_secs_f64());
+            }
+            let read = cells.read();
+            prop_assert_eq!(read.buckets, plain.buckets);
+            prop_assert_eq!(read.count(), times.len() as u64);
+            prop_assert!((read.sum - plain.sum).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A worker thread: pinned, with a runtime, listeners, connections, upstream pools and counters of its own. It takes
+//! [`Order`]s from the control loop and shares nothing else with anybody.
+
+use crate::accept;
+use crate::api::{Report, ThreadInfo, ThreadReport};
+use crate::compile::Compiled;
+use crate::conn::{Bell, Signal};
+use crate::drain;
+use crate::stats::{self, BackendFailure, Registry, ThreadStats};
+use crate::tls::UpstreamIdentity;
+use crate::upstream::Backend;
+use crate::view::View;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustls::ClientConfig;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+/// Orders that wait at a thread before the control loop waits too.
+const QUEUE: usize = 64;
+
+/// From the control loop to a thread.
+pub(crate) enum Order {
+    /// Accept on these, by [`crate::api::ListenerInfo::id`].
+    Listen(Vec<(u64, std::net::TcpListener)>),
+    /// No longer accept on these.
+    Unlisten(Vec<u64>),
+    /// Serve by this; answered when new connections and requests do.
+    Apply(Arc<Compiled>, oneshot::Sender<()>),
+    /// Answer with the thread's part of a report.
+    Report(oneshot::Sender<Report>),
+    /// Accept no more, end what is idle, cut the rest after this long, then end.
+    Drain(Duration),
+}
+
+/// The control loop's hold on a thread.
+pub(crate) struct Handle {
+    pub(crate) index: u32,
+    pub(crate) orders: mpsc::Sender<Order>,
+    /// Resolves when the thread has drained.
+    pub(crate) done: oneshot::Receiver<()>,
+}
+
+/// Start a thread; returns when it is pinned and runs.
+pub(crate) fn start(info: &ThreadInfo) -> io::Result<Handle> {
+    let (orders, inbox) = mpsc::channel(QUEUE);
+    let (done_tx, done) = oneshot::channel();
+    let (started_tx, started) = std::sync::mpsc::channel();
+    let info = info.clone();
+    let index = info.index;
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        // Connections run as tasks, whose panics end just them. What panics outside of a task leaves a thread's
+        // connections with nobody: the process ends, and the control plane starts another one.
+        let run = AssertUnwindSafe(|| run(&info, inbox, &started_tx));
+        if std::panic::catch_unwind(run).is_err() {
+            std::process::abort();
+        }
+        let _ = done_tx.send(());
+    })?;
+    match started.recv() {
+        Ok(result) => result.map(|()| Handle { index, orders, done }),
+        Err(_) => Err(io::Error::other("the thread ended before it began")),
+    }
+}
+
+fn run(info: &ThreadInfo, inbox: mpsc::Receiver<Order>, started: &std::sync::mpsc::Sender<io::Result<()>>) {
+    let prepare = || {
+        if let Some(cpu) = info.cpu {
+            pin(cpu)?;
+        }
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    };
+    match prepare() {
+        Ok(runtime) => {
+            let _ = started.send(Ok(()));
+            let thread = Rc::new(Thread::new(info));
+            runtime.block_on(thread.serve(inbox));
+        }
+        Err(e) => {
+            let _ = started.send(Err(e));
+        }
+    }
+}
+
+fn pin(cpu: u32) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    if cpu as usize >= CpuSet::MAX_CPU {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot pin to CPU {cpu}: no such CPU")));
+    }
+    set.set(cpu as usize);
+    sched_setaffinity(None, &set)
+        .map_err(|e| io::Error::new(io::Error::from(e).kind(), format!("cannot pin to CPU {cpu}: {e}")))
+}
+
+/// Pool and address.
+type BackendKey = (Arc<str>, SocketAddr);
+
+/// What the tasks of one thread share.
+pub(crate) struct Thread {
+    pub(crate) index: u32,
+    pub(crate) cpu: Option<u32>,
+    pub(crate) stats: Arc<ThreadStats>,
+    pub(crate) registry: RefCell<Registry>,
+    /// Open connections and tunnels.
+    pub(crate) open: RefCell<HashMap<u64, Rc<Bell>>>,
+    pub(crate) next_connection: Cell<u64>,
+    /// Notified when the last of `open` is gone.
+    pub(crate) closed: Notify,
+    pub(crate) draining: Cell<bool>,
+    view: RefCell<Rc<View>>,
+    listeners: RefCell<HashMap<u64, AbortHandle>>,
+    backends: RefCell<HashMap<BackendKey, Rc<Backend>>>,
+    /// By [`UpstreamIdentity::id`], those of the view in force.
+    upstream_configs: RefCell<HashMap<u64, Arc<ClientConfig>>>,
+}
+
+impl Thread {
+    fn new(info: &ThreadInfo) -> Self {
+        let empty = View::empty();
+        Thread {
+            index: info.index,
+            cpu: info.cpu,
+            stats: Arc::default(),
+            registry: RefCell::default(),
+            open: RefCell::default(),
+            next_connection: Cell::new(0),
+            closed: Notify::new(),
+            draining: Cell::new(false),
+            view: RefCell::new(Rc::new(empty)),
+            listeners: RefCell::default(),
+            backends: RefCell::default(),
+            upstream_configs: RefCell::default(),
+        }
+    }
+
+    /// The generation in force.
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// What is kept of a backend across generations.
+    pub(crate) fn backend(&self, pool: &Arc<str>, address: SocketAddr) -> Rc<Backend> {
+        let key = (pool.clone(), address);
+        self.backends.borrow_mut().entry(key).or_insert_with(|| Rc::new(Backend::new(address))).clone()
+    }
+
+    /// This thread's TLS configuration towards backends.
+    pub(crate) fn upstream_config(&self, identity: &UpstreamIdentity) -> Arc<ClientConfig> {
+        self.upstream_configs.borrow_mut().entry(identity.id).or_insert_with(|| identity.for_thread()).clone()
+    }
+
+    async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<Order>) {
+        let mut drained: Option<tokio::task::JoinHandle<()>> = None;
+        loop {
+            let finished = async {
+                match drained.as_mut() {
+                    Some(task) => {
+                        let _ = task.await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let order = tokio::select! {
+                order = inbox.recv() => order,
+                () = finished => return,
+            };
+            match order {
+                Some(Order::Listen(listeners)) => self.listen(listeners),
+                Some(Order::Unlisten(ids)) => self.unlisten(&ids),
+                Some(Order::Apply(compiled, answer)) => {
+                    self.apply(compiled);
+                    let _ = answer.send(());
+                }
+                Some(Order::Report(answer)) => {
+                    let _ = answer.send(self.report());
+                }
+                Some(Order::Drain(grace)) => {
+                    self.unlisten_all();
+                    if let Some(longer) = drained.replace(tokio::task::spawn_local(drain::run(self.clone(), grace))) {
+                        longer.abort();
+                    }
+                }
+                // The control loop is gone without a word: so is the process, in a moment.
+                None => return,
+            }
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listeners: Vec<(u64, std::net::TcpListener)>) {
+        for (id, listener) in listeners {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!(id, %error, "a listener that was handed over cannot be used");
+                    continue;
+                }
+            };
+            let task = tokio::task::spawn_local(accept::run(self.clone(), listener));
+            if let Some(old) = self.listeners.borrow_mut().insert(id, task.abort_handle()) {
+                old.abort();
+            }
+        }
+    }
+
+    fn unlisten(&self, ids: &[u64]) {
+        let mut listeners = self.listeners.borrow_mut();
+        ids.iter().filter_map(|id| listeners.remove(id)).for_each(|task| task.abort());
+    }
+
+    fn unlisten_all(&self) {
+        self.listeners.borrow_mut().drain().for_each(|(_, task)| task.abort());
+    }
+
+    fn apply(&self, compiled: Arc<Compiled>) {
+        let view = Rc::new(View::new(self, compiled));
+        let used: Vec<u64> = view.pools.iter().filter_map(|p| p.tls.as_ref()).map(|t| t.identity.id).collect();
+        self.upstream_configs.borrow_mut().retain(|id, _| used.contains(id));
+        let gone = |bell: &&Rc<Bell>| view.service(&bell.service).is_none();
+        self.open.borrow().values().filter(gone).for_each(|bell| bell.ring(Signal::Finish));
+        let old = self.view.replace(view);
+        drop(old);
+        let mut backends = self.backends.borrow_mut();
+        backends.values().filter(|b| Rc::strong_count(b) == 1).for_each(|b| b.drop_idle());
+        stats::bound(&mut backends, |b| Rc::strong_count(b) == 1);
+        self.registry.borrow_mut().bound();
+    }
+
+    fn report(&self) -> Report {
+        let mut report = self.registry.borrow().report();
+        report.threads.push(ThreadReport {
+            index: self.index,
+            cpu: self.cpu,
+            generation: self.view.borrow().generation(),
+            connections: self.stats.connections.get(),
+            connections_on_cpu: self.stats.on_cpu.get(),
+            connections_unknown: self.stats.unknown.get(),
+            connections_active: self.stats.active.get(),
+        });
+        for ((pool, backend), kept) in self.backends.borrow().iter() {
+            report.backends.push(crate::api::BackendReport {
+                pool: pool.to_string(),
+                backend: *backend,
+                active: kept.stats.active.get(),
+                connections: kept.stats.connections.get(),
+                connections_open: kept.stats.open.get(),
+                failures: kept.stats.failures.read(BackendFailure::NAMES),
+            });
+        }
+        report
+    }
+}

@@ -1,0 +1,91 @@
+//! A client's handshake: ClientHello first, then the rest by the service's configuration. The caller puts one
+//! deadline over all of it.
+
+use crate::conn::ConnState;
+use crate::io::Metered;
+use crate::stats::HandshakeFailure;
+use rustls::{AlertDescription, PeerIncompatible, ServerConfig};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// First byte of a TLS handshake record (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+/// How long a client that spoke HTTP to a TLS port may take to read the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of such a client's request that are read, so that closing does not reset the connection under the answer.
+const LINGER_BYTES: u64 = 64 << 10;
+
+/// A client's TLS connection.
+pub(crate) type ClientTls = TlsStream<Metered<TcpStream, ConnState>>;
+
+/// Do the handshake. The error says why not, with the stream where it can still be answered in clear text.
+pub(crate) async fn accept(
+    stream: Metered<TcpStream, ConnState>,
+    config: Arc<ServerConfig>,
+) -> Result<ClientTls, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
+    let mut first = [0u8; 1];
+    match stream.get_ref().peek(&mut first).await {
+        Ok(1) if first[0] == HANDSHAKE_RECORD => {}
+        Ok(1) if first[0].is_ascii_uppercase() => return Err((HandshakeFailure::PlainHttp, Some(stream))),
+        Ok(1) => return Err((HandshakeFailure::NotTls, None)),
+        _ => return Err((HandshakeFailure::Closed, None)),
+    }
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let handshake = async { acceptor.await?.into_stream(config).await };
+    handshake.await.map_err(|e| (failure_of(&e), None))
+}
+
+/// The reason behind an error of a handshake.
+fn failure_of(error: &io::Error) -> HandshakeFailure {
+    use HandshakeFailure::*;
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Closed,
+            _ => Other,
+        };
+    };
+    match tls {
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
+        ) => NoSharedCipher,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        )
+        | rustls::Error::NoApplicationProtocol => NoSharedProtocol,
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        ) => BadCertificate,
+        _ => Other,
+    }
+}
+
+/// Tell a client that spoke HTTP to a TLS port so, in HTTP.
+pub(crate) async fn refuse_plain_http(mut stream: Metered<TcpStream, ConnState>) {
+    const TEXT: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 47\r\nconnection: close\r\n\r\n\
+        This is a TLS port: use https:// to speak to it";
+    let answer = async {
+        stream.write_all(TEXT.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = stream.take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // It does not matter whether the client stays to hear it.
+    let _ = tokio::time::timeout(LINGER, answer).await;
+}

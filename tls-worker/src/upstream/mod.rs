@@ -1,0 +1,111 @@
+//! Backends, as one thread sees them: `balance` chooses one, `pool` keeps its unused connections, `connect` makes
+//! new ones and drives them, `state` knows what is due on each.
+
+mod balance;
+mod connect;
+mod pool;
+mod state;
+
+pub(crate) use connect::ConnectError;
+pub(crate) use pool::{Active, Lease};
+pub(crate) use state::{Phase, UpState};
+
+use crate::api::{BackendTimeouts, Balance};
+use crate::stats::BackendStats;
+use crate::tls::UpstreamIdentity;
+use balance::Candidate;
+use pool::Kept;
+use rustls::ClientConfig;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a thread keeps of one backend of one pool, across generations.
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: Arc<BackendStats>,
+    /// Connections without a request, the last used at the end.
+    idle: RefCell<Vec<Kept>>,
+    /// [`UpstreamIdentity::id`] that connections must have been made under; 0: clear text.
+    identity: Cell<u64>,
+    credit: Cell<i64>,
+}
+
+impl Backend {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Backend {
+            address,
+            stats: Arc::default(),
+            idle: RefCell::default(),
+            identity: Cell::new(0),
+            credit: Cell::new(0),
+        }
+    }
+
+    /// Connections made under another identity are not used any more.
+    pub(crate) fn set_identity(&self, identity: u64) {
+        if self.identity.replace(identity) != identity {
+            self.drop_idle();
+        }
+    }
+
+    /// Close the connections that have no request.
+    pub(crate) fn drop_idle(&self) {
+        let dropped = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(dropped);
+    }
+}
+
+/// A backend of a pool in a generation.
+#[derive(Clone)]
+pub(crate) struct Choice {
+    /// Its place in the pool.
+    pub(crate) index: usize,
+    pub(crate) weight: u16,
+    pub(crate) backend: Rc<Backend>,
+}
+
+impl Candidate for Choice {
+    fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    fn active(&self) -> u64 {
+        self.backend.stats.active.get()
+    }
+
+    fn credit(&self) -> &Cell<i64> {
+        &self.backend.credit
+    }
+}
+
+/// TLS towards a pool's backends, with this thread's session memory.
+pub(crate) struct UpstreamTlsView {
+    pub(crate) identity: Arc<UpstreamIdentity>,
+    pub(crate) config: Arc<ClientConfig>,
+}
+
+/// A pool in a generation.
+pub(crate) struct PoolView {
+    pub(crate) name: Arc<str>,
+    pub(crate) balance: Balance,
+    /// Every backend, in the snapshot's order.
+    pub(crate) all: Vec<Choice>,
+    /// Those that may be chosen.
+    pub(crate) up: Vec<Choice>,
+    pub(crate) tls: Option<UpstreamTlsView>,
+    pub(crate) timeouts: BackendTimeouts,
+    pub(crate) max_idle: usize,
+}
+
+impl PoolView {
+    /// The next backend, other than the one that just failed.
+    pub(crate) fn choose(&self, not: Option<SocketAddr>) -> Option<&Choice> {
+        let candidates = self.up.iter().filter(|c| Some(c.backend.address) != not);
+        match self.balance {
+            Balance::RoundRobin => balance::round_robin(candidates),
+            Balance::LeastConnections => balance::least_connections(candidates),
+        }
+    }
+}

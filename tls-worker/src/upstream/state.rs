@@ -1,0 +1,229 @@
+//! What is known of one connection to a backend: whose turn it is on it, since when, and so what is due.
+
+use crate::api::BackendTimeouts;
+use crate::clock::{self, Millis};
+use crate::io::Meter;
+use crate::stats::{BackendFailure, BackendStats, Counter};
+use crate::watchdog::NEVER;
+use std::sync::Arc;
+
+/// Whose turn it is. While it is the client's turn (it sends slowly, or reads slowly) the backend is not blamed; the
+/// client's own deadlines watch that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// No request.
+    Idle,
+    /// The backend's to take the request's body.
+    Sending,
+    /// The client's to send more of the request's body.
+    SendingClient,
+    /// The backend's to answer.
+    Waiting,
+    /// The backend's to send more of the response's body.
+    Receiving,
+    /// The client's to take the response's body, or a tunnel.
+    ReceivingClient,
+}
+
+const PHASES: [Phase; 6] =
+    [Phase::Idle, Phase::Sending, Phase::SendingClient, Phase::Waiting, Phase::Receiving, Phase::ReceivingClient];
+
+/// See the module. It lives as long as the socket and counts it as open.
+#[derive(Debug)]
+pub(crate) struct UpState {
+    backend: Arc<BackendStats>,
+    response_timeout: Millis,
+    idle_timeout: Millis,
+    keepalive: Millis,
+    phase: Counter,
+    since: Counter,
+    last_io: Counter,
+    /// 1 while the request's body is not wholly given over.
+    uploading: Counter,
+    /// 1 when it broke off on the client's side.
+    client_broke: Counter,
+    /// The deadline that ended the connection, plus one.
+    ended_by: Counter,
+}
+
+impl UpState {
+    pub(crate) fn new(backend: Arc<BackendStats>, timeouts: &BackendTimeouts) -> Self {
+        backend.connections.inc();
+        backend.open.inc();
+        let state = UpState {
+            backend,
+            response_timeout: clock::millis(timeouts.response),
+            idle_timeout: clock::millis(timeouts.idle),
+            keepalive: clock::millis(timeouts.keepalive),
+            phase: Counter::default(),
+            since: Counter::default(),
+            last_io: Counter::default(),
+            uploading: Counter::default(),
+            client_broke: Counter::default(),
+            ended_by: Counter::default(),
+        };
+        state.enter(Phase::Idle);
+        state
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        PHASES[self.phase.get() as usize]
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase as u64);
+        self.since.set(clock::now());
+    }
+
+    /// A request goes out.
+    pub(crate) fn begin(&self, has_body: bool) {
+        self.uploading.set(has_body.into());
+        self.enter(if has_body { Phase::Sending } else { Phase::Waiting });
+    }
+
+    /// The request's body was polled: more of it is there, or is waited for.
+    pub(crate) fn upload(&self, pending: bool) {
+        match (self.phase(), pending) {
+            (Phase::Sending, true) => self.enter(Phase::SendingClient),
+            (Phase::SendingClient, false) => self.enter(Phase::Sending),
+            _ => {}
+        }
+    }
+
+    /// The request's body is wholly given over.
+    pub(crate) fn uploaded(&self) {
+        self.uploading.set(0);
+        if matches!(self.phase(), Phase::Sending | Phase::SendingClient) {
+            self.enter(Phase::Waiting);
+        }
+    }
+
+    /// The request's body broke off.
+    pub(crate) fn client_broke(&self) {
+        self.client_broke.set(1);
+    }
+
+    pub(crate) fn is_client_broke(&self) -> bool {
+        self.client_broke.get() == 1
+    }
+
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.uploading.get() == 1
+    }
+
+    /// The response's body was polled: a part of it is there, or is waited for.
+    pub(crate) fn download(&self, pending: bool) {
+        match (self.phase(), pending) {
+            (Phase::ReceivingClient, true) => self.enter(Phase::Receiving),
+            (Phase::Receiving, false) => self.enter(Phase::ReceivingClient),
+            _ => {}
+        }
+    }
+
+    /// When this connection is to be ended, as things stand.
+    pub(crate) fn deadline(&self) -> Millis {
+        match self.phase() {
+            Phase::Idle => self.since.get() + self.keepalive,
+            Phase::Waiting => self.since.get() + self.response_timeout,
+            Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io.get()) + self.idle_timeout,
+            Phase::SendingClient | Phase::ReceivingClient => NEVER,
+        }
+    }
+
+    /// The shortest of its timeouts.
+    pub(crate) fn shortest(&self) -> Millis {
+        self.response_timeout.min(self.idle_timeout).min(self.keepalive)
+    }
+
+    /// The deadline has passed: note which, for whoever sees the connection break.
+    pub(crate) fn expire(&self) {
+        let failure = match self.phase() {
+            Phase::Waiting => BackendFailure::ResponseTimeout,
+            Phase::Sending | Phase::Receiving => BackendFailure::IdleTimeout,
+            Phase::Idle | Phase::SendingClient | Phase::ReceivingClient => return,
+        };
+        self.ended_by.set(failure as u64 + 1);
+    }
+
+    /// Why it broke, seen from the backend's side.
+    pub(crate) fn failure(&self) -> BackendFailure {
+        match self.ended_by.get() {
+            n if n == BackendFailure::ResponseTimeout as u64 + 1 => BackendFailure::ResponseTimeout,
+            n if n == BackendFailure::IdleTimeout as u64 + 1 => BackendFailure::IdleTimeout,
+            _ => BackendFailure::Reset,
+        }
+    }
+
+    /// Last byte in either direction.
+    pub(crate) fn last_io(&self) -> Millis {
+        self.last_io.get()
+    }
+
+    /// Idle timeout.
+    pub(crate) fn idle_timeout(&self) -> Millis {
+        self.idle_timeout
+    }
+}
+
+impl Meter for UpState {
+    fn read(&self, _n: usize) {
+        self.last_io.set(clock::now());
+    }
+
+    fn wrote(&self, _n: usize) {
+        self.last_io.set(clock::now());
+    }
+}
+
+impl Drop for UpState {
+    fn drop(&mut self) {
+        self.backend.open.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn state() -> UpState {
+        let seconds = Duration::from_secs;
+        let timeouts =
+            BackendTimeouts { connect: seconds(1), response: seconds(2), idle: seconds(3), keepalive: seconds(4) };
+        UpState::new(Arc::default(), &timeouts)
+    }
+
+    fn due(s: &UpState) -> Option<u64> {
+        Some(s.deadline()).filter(|d| *d != NEVER).map(|d| (d - s.since.get()) / 1000)
+    }
+
+    #[test]
+    fn a_backend_is_blamed_only_in_its_turn() {
+        let s = state();
+        assert_eq!((s.phase(), due(&s)), (Phase::Idle, Some(4)));
+        s.begin(true);
+        assert_eq!((s.phase(), due(&s)), (Phase::Sending, Some(3)));
+        s.upload(true);
+        assert_eq!((s.phase(), due(&s)), (Phase::SendingClient, None));
+        s.upload(false);
+        s.expire();
+        assert_eq!((s.phase(), s.failure()), (Phase::Sending, BackendFailure::IdleTimeout));
+        s.uploaded();
+        assert_eq!((s.phase(), due(&s)), (Phase::Waiting, Some(2)));
+        s.expire();
+        assert_eq!(s.failure(), BackendFailure::ResponseTimeout);
+        s.enter(Phase::ReceivingClient);
+        s.upload(true);
+        assert_eq!((s.phase(), due(&s)), (Phase::ReceivingClient, None));
+        s.download(true);
+        assert_eq!((s.phase(), due(&s)), (Phase::Receiving, Some(3)));
+    }
+
+    #[test]
+    fn the_table_of_phases_is_in_their_order() {
+        for (i, phase) in PHASES.into_iter().enumerate() {
+            assert_eq!(phase as usize, i);
+        }
+    }
+}
