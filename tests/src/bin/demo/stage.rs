@@ -17,7 +17,7 @@ pub(crate) enum Stage {
     /// Namespaces, XDP.
     Lab(Box<Lab>),
     /// Loopback, no BPF.
-    Here(Here),
+    Here(Box<Here>),
 }
 
 /// Loopback.
@@ -39,7 +39,7 @@ impl Stage {
             authority.issue(folder.path(), "edge", &[HOST])?;
             authority.save(&folder.path().join("ca.pem"))?;
             let (port, metrics) = (free_port()?, free_port()?);
-            return Ok(Self::Here(Here { missing, name: unique_name(), folder, authority, port, metrics }));
+            return Ok(Self::Here(Box::new(Here { missing, name: unique_name(), folder, authority, port, metrics })));
         }
         sweep();
         Ok(Self::Lab(Box::new(Lab::new(2)?)))
