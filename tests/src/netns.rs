@@ -158,7 +158,7 @@ pub fn abandon() {
         let _ = signal_process(child, Signal::TERM);
     }
     let gone = || children(std::process::id()).is_empty().then_some(());
-    // Zombies of the thread that is not waiting for them any more count too; hence a bound and no error.
+    // What does not end in time ends with its namespace.
     let _ = wait_for("our processes to end", Duration::from_secs(5), gone);
     let own = format!("{PREFIX}-{}-", std::process::id());
     names("/run/netns").iter().filter(|name| name.starts_with(&own)).for_each(|name| remove(name));
