@@ -1,2 +1,24 @@
-//! Bailey's control plane.
+//! Bailey's control plane: it owns BPF, listeners, config and agents, and parses no byte that a client sent.
+//!
+//! | room | what it does |
+//! | --- | --- |
+//! | [`config`] | text to checked model, every problem at once |
+//! | [`reconcile`] | the one task that decides; the pure plan |
+//! | [`datapath`] | how connections come in: kernel or sockets |
+//! | [`supervisor`] | keeps the worker process alive over standing listeners |
+//! | [`health`] | checks of backends |
+//! | [`admin`] | the Unix socket: server, client, JSON |
+//! | [`metrics`] | Prometheus text |
+//! | [`run`] | order of start and end of the daemon |
+//! | [`cli`] | the command line |
+#![deny(unsafe_code)]
+
+pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod datapath;
+pub mod health;
+pub mod metrics;
+pub mod reconcile;
+pub mod run;
+pub mod supervisor;

@@ -1,0 +1,287 @@
+//! JSON of the admin socket: what the daemon answers and the command line reads.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/services`, `/v1/services/NAME` | | list of [`ServiceRow`], [`ServiceView`] |
+//! | `GET /v1/pools`, `/v1/pools/NAME` | | list of [`PoolRow`], [`PoolView`] |
+//! | `POST /v1/pools/NAME` | [`PoolRequest`] | [`Changed`] |
+//! | `POST /v1/flow` | [`FlowRequest`] | [`FlowView`] |
+//! | `POST /v1/reload` | | [`Reloaded`] |
+//!
+//! What is refused has a code of 400 or above and [`Failure`] as its body.
+
+use crate::config::ProblemView;
+use crate::reconcile::{Mark, PoolChange};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// The edge at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Instance.
+    pub name: String,
+    /// Release.
+    pub version: String,
+    /// Whether everything serves; `troubles` says what does not.
+    pub healthy: bool,
+    /// What does not serve.
+    pub troubles: Vec<String>,
+    /// Generation in force.
+    pub generation: u64,
+    /// Since the daemon began.
+    pub uptime_seconds: u64,
+    /// How connections come in.
+    pub datapath: DatapathStatus,
+    /// Who serves them.
+    pub worker: WorkerStatus,
+    /// Services.
+    pub services: Vec<ServiceRow>,
+    /// Pools.
+    pub pools: Vec<PoolRow>,
+    /// What the config was warned of.
+    pub warnings: Vec<String>,
+}
+
+/// The datapath.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatapathStatus {
+    /// `native`, `generic` or `sockets`.
+    pub kind: String,
+    /// `hash` or `rss`.
+    pub steering: Option<String>,
+    /// By interface: the mode that XDP is attached in.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Directory of the pins.
+    pub pins: Option<String>,
+    /// Addresses added as local routes.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// An interface that XDP is attached to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// The worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Whether one serves.
+    pub up: bool,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Since it was started.
+    pub uptime_seconds: Option<u64>,
+    /// Processes started after the first.
+    pub restarts: u64,
+    /// Why the last one ended.
+    pub last_error: Option<String>,
+    /// Its threads.
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// A worker thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// From 0.
+    pub index: u32,
+    /// CPU that it is pinned to.
+    pub cpu: Option<u32>,
+    /// Generation that it serves by.
+    pub generation: u64,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Of these, delivered on its own CPU.
+    pub connections_on_cpu: u64,
+    /// Open now.
+    pub connections_active: u64,
+}
+
+/// A service at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Name.
+    pub name: String,
+    /// `http` or `https`.
+    pub mode: String,
+    /// `IP:PORT` or `IP:*`.
+    pub addresses: Vec<String>,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Open now.
+    pub connections_active: u64,
+    /// Requests answered.
+    pub requests: u64,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// At a glance.
+    #[serde(flatten)]
+    pub row: ServiceRow,
+    /// Number in the datapath's counters.
+    pub id: Option<u32>,
+    /// Names; the first is the default.
+    pub certificates: Vec<String>,
+    /// `1.2` or `1.3`.
+    pub min_tls: Option<String>,
+    /// Whether HTTP/2 is offered.
+    pub http2: Option<bool>,
+    /// In the order of matching.
+    pub routes: Vec<RouteView>,
+    /// Closed at accept because of the bound.
+    pub connections_refused: u64,
+    /// Bytes from clients.
+    pub received_bytes: u64,
+    /// Bytes to clients.
+    pub sent_bytes: u64,
+    /// Handshakes done.
+    pub handshakes: u64,
+    /// Handshakes failed.
+    pub handshake_failures: u64,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// Name.
+    pub name: String,
+    /// Empty: every host.
+    pub hosts: Vec<String>,
+    /// Prefix.
+    pub path: String,
+    /// Pool.
+    pub pool: String,
+}
+
+/// A pool at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Name.
+    pub name: String,
+    /// `round_robin` or `least_connections`.
+    pub balance: String,
+    /// Backends that may be chosen.
+    pub up: usize,
+    /// All.
+    pub total: usize,
+    /// Requests in flight.
+    pub active: u64,
+    /// Whether it differs from the file.
+    pub changed: bool,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// At a glance.
+    #[serde(flatten)]
+    pub row: PoolRow,
+    /// For people: `tcp every 5s`; none: no checks.
+    pub health: Option<String>,
+    /// For people: `verified as app.example`; none: clear text.
+    pub tls: Option<String>,
+    /// Backends.
+    pub backends: Vec<BackendView>,
+    /// Backends that the file has and an operator removed.
+    pub removed: Vec<SocketAddr>,
+}
+
+/// A backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendView {
+    /// Where.
+    pub address: SocketAddr,
+    /// 1 to 256.
+    pub weight: u16,
+    /// State in force: `up`, `down`, `draining`, `disabled`.
+    pub state: String,
+    /// What the operator says.
+    pub mark: Mark,
+    /// What the checks say: `up`, `down`, `unknown` (none is done yet), `unchecked`.
+    pub health: String,
+    /// What the check that decided found.
+    pub cause: Option<String>,
+    /// Since the checks say so.
+    pub since_seconds: Option<u64>,
+    /// Requests and tunnels in flight.
+    pub active: u64,
+    /// Connections open.
+    pub connections_open: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Failures of all kinds.
+    pub failures: u64,
+    /// Whether the file has it.
+    pub in_file: bool,
+    /// Whether anything about it differs from the file.
+    pub changed: bool,
+}
+
+/// A change of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolRequest {
+    /// Backend.
+    pub address: SocketAddr,
+    /// What.
+    #[serde(flatten)]
+    pub change: PoolChange,
+}
+
+/// A change was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Generation in force.
+    pub generation: u64,
+}
+
+/// Which way a TCP flow goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowRequest {
+    /// Client.
+    pub source: SocketAddr,
+    /// Service.
+    pub destination: SocketAddr,
+}
+
+/// The way of a flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// None: the destination is no service.
+    pub service: Option<String>,
+    /// Worker thread, where steering is by hash.
+    pub worker: Option<u32>,
+    /// Its CPU.
+    pub cpu: Option<u32>,
+    /// Hash of the flow.
+    pub hash: Option<u32>,
+    /// Slot of the worker table.
+    pub slot: Option<u32>,
+}
+
+/// A reload was taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Generation in force.
+    pub generation: u64,
+    /// What the file is warned of.
+    pub warnings: Vec<ProblemView>,
+}
+
+/// Why something was refused.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Failure {
+    /// What is wrong.
+    pub error: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Of a config that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemView>,
+}

@@ -1,0 +1,14 @@
+//! The admin socket: HTTP and JSON on a Unix socket. The daemon serves it, the command line asks it, and both take
+//! their words from [`api`].
+
+pub mod api;
+pub mod client;
+mod server;
+mod socket;
+pub mod view;
+
+pub use server::serve;
+pub use socket::{AdminSocket, SocketError};
+
+/// Where the daemon listens and the command line connects, unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/bailey/admin.sock";

@@ -1,0 +1,182 @@
+//! The daemon's side of the socket: turns requests into events for the reconciler, and its answers into JSON.
+
+use super::api::*;
+use super::socket::AdminSocket;
+use super::view;
+use crate::config::LoadError;
+use crate::reconcile::{Event, Refusal, State};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Connections at one time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 32;
+/// Longest body of a request, bytes.
+const MAX_BODY: usize = 1 << 20;
+/// For a request's header.
+const HEADER: Duration = Duration::from_secs(5);
+/// For a whole connection. The longest request is a change that a worker answers at its deadlines.
+const CONNECTION: Duration = Duration::from_secs(90);
+
+/// Serve until dropped.
+pub async fn serve(socket: AdminSocket, events: mpsc::Sender<Event>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match socket.listener.accept().await {
+            Ok((stream, _)) => {
+                let events = events.clone();
+                tokio::spawn(async move {
+                    let _ = timeout(CONNECTION, connection(stream, events)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin socket");
+                // Out of descriptors: others must close some first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, events: mpsc::Sender<Event>) {
+    let service = service_fn(|request| {
+        let events = events.clone();
+        async move { Ok::<_, Infallible>(answer(request, events).await.unwrap_or_else(|failure| failure.response())) }
+    });
+    let result = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = result {
+        tracing::debug!(%error, "admin connection");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// A refusal with its code.
+struct Refused(StatusCode, Failure);
+
+impl Refused {
+    fn new(code: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
+        Self(code, Failure { error: error.into(), hint: hint.map(Into::into), problems: Vec::new() })
+    }
+
+    fn response(self) -> Answer {
+        json(self.0, &self.1)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let hint = match &refusal {
+            Refusal::Change(_) => Some("see what there is: bailey pool list, bailey pool show"),
+            Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
+            Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),
+            Refusal::Plan(_) | Refusal::Closing => None,
+        };
+        let code = match &refusal {
+            Refusal::Change(_) => StatusCode::CONFLICT,
+            Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
+            Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut refused = Self::new(code, refusal.to_string(), hint);
+        if let Refusal::Config(LoadError::Invalid(problems)) = &refusal {
+            refused.1.problems = problems.views();
+        }
+        refused
+    }
+}
+
+async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Result<Answer, Refused> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let method = request.method().clone();
+    match (&method, parts.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => Ok(json(StatusCode::OK, &view::status(&query(&events).await?))),
+        (&Method::GET, ["v1", "services"]) => Ok(json(StatusCode::OK, &view::services(&query(&events).await?))),
+        (&Method::GET, ["v1", "pools"]) => Ok(json(StatusCode::OK, &view::pools(&query(&events).await?))),
+        (&Method::GET, ["v1", "services", name]) => {
+            let edge = query(&events).await?;
+            let found = view::service(&edge, name)
+                .ok_or_else(|| unknown("service", name, edge.config.services.iter().map(|s| s.name.as_str())))?;
+            Ok(json(StatusCode::OK, &found))
+        }
+        (&Method::GET, ["v1", "pools", name]) => {
+            let edge = query(&events).await?;
+            let found = view::pool(&edge, name)
+                .ok_or_else(|| unknown("pool", name, edge.config.pools.iter().map(|p| p.name.as_str())))?;
+            Ok(json(StatusCode::OK, &found))
+        }
+        (&Method::POST, ["v1", "pools", name]) => {
+            let pool = (*name).to_owned();
+            let PoolRequest { address, change } = body(request).await?;
+            let generation = ask(&events, |reply| Event::Pool { pool, address, change, reply }).await??;
+            Ok(json(StatusCode::OK, &Changed { generation }))
+        }
+        (&Method::POST, ["v1", "flow"]) => {
+            let FlowRequest { source, destination } = body(request).await?;
+            let way = ask(&events, |reply| Event::Flow { source, destination, reply }).await?;
+            let way = way.ok_or_else(|| {
+                let hint =
+                    "the kernel chooses a listener by itself; steering needs datapath = \"native\" or \"generic\"";
+                Refused::new(StatusCode::CONFLICT, "this datapath does not steer flows", Some(hint))
+            })?;
+            let crate::datapath::FlowAnswer { worker, cpu, hash, slot, .. } = way.answer;
+            Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot }))
+        }
+        (&Method::POST, ["v1", "reload"]) => {
+            let reloaded = ask(&events, |reply| Event::Reload { reply }).await??;
+            let warnings = reloaded.warnings.to_vec();
+            Ok(json(StatusCode::OK, &Reloaded { generation: reloaded.generation, warnings }))
+        }
+        (_, ["v1", "status" | "services" | "pools" | "flow" | "reload", ..]) if parts.len() < 4 => {
+            Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: not this method"), None))
+        }
+        _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), None)),
+    }
+}
+
+fn unknown<'n>(kind: &str, name: &str, names: impl Iterator<Item = &'n str>) -> Refused {
+    let hint = crate::config::nearest(name, names).map(|meant| format!("did you mean {meant:?}?"));
+    let hint = hint.unwrap_or_else(|| format!("see what there is: bailey {kind} list"));
+    Refused::new(StatusCode::NOT_FOUND, format!("there is no {kind} {name:?}"), Some(&hint))
+}
+
+async fn query(events: &mpsc::Sender<Event>) -> Result<State, Refused> {
+    ask(events, |reply| Event::Query { counters: true, reply }).await
+}
+
+async fn ask<T>(events: &mpsc::Sender<Event>, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Refused> {
+    let (reply, answer) = oneshot::channel();
+    events.send(event(reply)).await.map_err(|_| Refused::from(Refusal::Closing))?;
+    answer.await.map_err(|_| Refused::from(Refusal::Closing))
+}
+
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let bad = |error: String| Refused::new(StatusCode::BAD_REQUEST, error, None);
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await.map_err(|e| bad(e.to_string()))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|e| bad(format!("body: {e}")))
+}
+
+fn json<T: Serialize>(code: StatusCode, value: &T) -> Answer {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,83 @@
+//! The Unix socket: taken over from a dead daemon, never from a live one, and removed at the end.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use tokio::net::UnixListener;
+
+/// Group that may use the socket, where it exists.
+const GROUP: &str = "bailey";
+/// Owner and group.
+const MODE: u32 = 0o660;
+
+/// Why the socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A daemon answers there.
+    #[error("another bailey answers on {0}; stop it, or set another `socket` under [admin]")]
+    Live(PathBuf),
+    /// Something else lies there.
+    #[error("{0} exists and is no socket; remove it, or set another `socket` under [admin]")]
+    NoSocket(PathBuf),
+    /// The system refuses.
+    #[error("cannot listen on {path}: {source}; let this user write there, or set another `socket` under [admin]")]
+    Io {
+        /// Socket.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// A listening socket; removed when dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode: another daemon's socket at the same path is not ours to remove.
+    inode: (u64, u64),
+}
+
+impl AdminSocket {
+    /// Listen.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let io = |source| SocketError::Io { path: path.to_owned(), source };
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(SocketError::Live(path.to_owned()));
+            }
+            _ => {}
+        }
+        // Made under another name, so that nobody connects before the mode is set; the rename takes a dead one's place.
+        let draft = path.with_file_name(format!(".{}", std::process::id()));
+        let _ = std::fs::remove_file(&draft);
+        let listener = UnixListener::bind(&draft).map_err(io)?;
+        let settled = settle(&draft, path);
+        if settled.is_err() {
+            let _ = std::fs::remove_file(&draft);
+        }
+        Ok(Self { listener, path: path.to_owned(), inode: settled.map_err(io)? })
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn settle(draft: &Path, path: &Path) -> std::io::Result<(u64, u64)> {
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+        // An ordinary user may not give files away; then the socket is the user's own.
+        let _ = std::os::unix::fs::chown(draft, None, Some(group.gid.as_raw()));
+    }
+    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(MODE))?;
+    let meta = std::fs::symlink_metadata(draft)?;
+    std::fs::rename(draft, path)?;
+    Ok((meta.dev(), meta.ino()))
+}

@@ -1,0 +1,209 @@
+//! From the reconciler's picture to what is shown. Pure.
+
+use super::api::*;
+use crate::config::{HealthCheck, Pool, Probe};
+use crate::reconcile::{State, state};
+use std::net::{IpAddr, SocketAddr};
+use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode, TlsVersion};
+
+/// The edge at a glance.
+pub fn status(edge: &State) -> Status {
+    let worker = &edge.worker;
+    let pools = pools(edge);
+    let mut troubles = Vec::new();
+    if worker.pid.is_none() {
+        let why = worker.last_error.as_deref().unwrap_or("not started");
+        troubles.push(format!("no worker serves: {why}"));
+    }
+    let used: Vec<usize> = edge.config.services.iter().flat_map(|s| s.routes.iter().map(|r| r.pool)).collect();
+    for (index, pool) in pools.iter().enumerate() {
+        if pool.up == 0 && used.contains(&index) {
+            troubles.push(format!("pool {:?} has no backend that may be chosen", pool.name));
+        }
+    }
+    let threads = worker.report.threads.iter().map(|thread| ThreadStatus {
+        index: thread.index,
+        cpu: thread.cpu,
+        generation: thread.generation,
+        connections: thread.connections,
+        connections_on_cpu: thread.connections_on_cpu,
+        connections_active: thread.connections_active,
+    });
+    let datapath = &edge.datapath;
+    let interface = |(name, mode): &(String, String)| InterfaceStatus { name: name.clone(), mode: mode.clone() };
+    Status {
+        name: edge.config.edge.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        healthy: troubles.is_empty(),
+        troubles,
+        generation: edge.generation,
+        uptime_seconds: edge.started.elapsed().as_secs(),
+        datapath: DatapathStatus {
+            kind: datapath.datapath.clone(),
+            steering: datapath.steering.clone(),
+            interfaces: datapath.interfaces.iter().map(interface).collect(),
+            pins: datapath.pins.clone(),
+            addresses: datapath.addresses.clone(),
+        },
+        worker: WorkerStatus {
+            up: worker.pid.is_some(),
+            pid: worker.pid,
+            uptime_seconds: worker.pid.and(worker.since).map(|since| since.elapsed().as_secs()),
+            restarts: worker.restarts,
+            last_error: worker.last_error.clone(),
+            threads: threads.collect(),
+        },
+        services: services(edge),
+        pools,
+        warnings: edge.warnings.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// All services.
+pub fn services(edge: &State) -> Vec<ServiceRow> {
+    edge.config.services.iter().map(|service| service_row(edge, service)).collect()
+}
+
+/// One service.
+pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
+    let service = edge.config.services.iter().find(|service| service.name == name)?;
+    let report = edge.worker.report.services.iter().find(|report| report.service == name);
+    let sum = |list: &[(String, u64)]| list.iter().map(|(_, n)| n).sum();
+    let tls = service.tls.as_ref();
+    let route = |route: &api::Route| RouteView {
+        name: route.name.clone(),
+        hosts: route.hosts.clone(),
+        path: route.path_prefix.clone().unwrap_or_else(|| "/".into()),
+        pool: edge.config.pools.get(route.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
+    };
+    let certificate = |index: &usize| edge.config.certificates.get(*index).map(|c| c.name.clone());
+    Some(ServiceView {
+        row: service_row(edge, service),
+        id: edge.ids.id(name),
+        certificates: tls.iter().flat_map(|tls| &tls.certificates).filter_map(certificate).collect(),
+        min_tls: tls.map(|tls| match tls.min_version {
+            TlsVersion::V12 => "1.2".into(),
+            TlsVersion::V13 => "1.3".into(),
+        }),
+        http2: tls.map(|tls| tls.http2),
+        routes: service.routes.iter().map(route).collect(),
+        connections_refused: report.map_or(0, |r| r.connections_refused),
+        received_bytes: report.map_or(0, |r| r.received_bytes),
+        sent_bytes: report.map_or(0, |r| r.sent_bytes),
+        handshakes: report.map_or(0, |r| sum(&r.handshakes)),
+        handshake_failures: report.map_or(0, |r| sum(&r.handshake_failures)),
+    })
+}
+
+/// All pools.
+pub fn pools(edge: &State) -> Vec<PoolRow> {
+    edge.config.pools.iter().map(|pool| pool_view(edge, pool).row).collect()
+}
+
+/// One pool.
+pub fn pool(edge: &State, name: &str) -> Option<PoolView> {
+    edge.config.pool(name).map(|pool| pool_view(edge, pool))
+}
+
+/// The word for a state, in tables and metrics.
+pub fn state_word(state: BackendState) -> &'static str {
+    match state {
+        BackendState::Up => "up",
+        BackendState::Down => "down",
+        BackendState::Draining => "draining",
+        BackendState::Disabled => "disabled",
+    }
+}
+
+fn service_row(edge: &State, service: &api::Service) -> ServiceRow {
+    let report = edge.worker.report.services.iter().find(|report| report.service == service.name);
+    let requests = edge.worker.report.requests.iter().filter(|r| r.service == service.name);
+    ServiceRow {
+        name: service.name.clone(),
+        mode: match service.mode {
+            Mode::Http => "http".into(),
+            Mode::Https => "https".into(),
+        },
+        addresses: service.addresses.iter().map(listen_address).collect(),
+        connections: report.map_or(0, |r| r.connections),
+        connections_active: report.map_or(0, |r| r.connections_active),
+        requests: requests.map(|r| r.seconds.count()).sum(),
+    }
+}
+
+fn pool_view(edge: &State, pool: &Pool) -> PoolView {
+    let removed = edge.overlay.removed(pool);
+    let backends: Vec<_> = edge
+        .overlay
+        .effective(pool)
+        .into_iter()
+        .map(|backend| {
+            let note = edge.health.get(&(pool.name.clone(), backend.address));
+            let report = backend_report(edge, &pool.name, backend.address);
+            let requests = edge.worker.report.requests.iter();
+            let ours = requests.filter(|r| r.pool == pool.name && r.backend == Some(backend.address));
+            BackendView {
+                address: backend.address,
+                weight: backend.weight,
+                state: state_word(state(backend.mark, note.map(|note| note.up))).into(),
+                mark: backend.mark,
+                health: match (&pool.health, note) {
+                    (None, _) => "unchecked",
+                    (Some(_), None) => "unknown",
+                    (Some(_), Some(note)) if note.up => "up",
+                    (Some(_), Some(_)) => "down",
+                }
+                .into(),
+                cause: note.map(|note| note.cause.clone()),
+                since_seconds: note.map(|note| note.since.elapsed().as_secs()),
+                active: report.map_or(0, |r| r.active),
+                connections_open: report.map_or(0, |r| r.connections_open),
+                requests: ours.map(|r| r.seconds.count()).sum(),
+                failures: report.map_or(0, |r| r.failures.iter().map(|(_, n)| n).sum()),
+                in_file: backend.in_file,
+                changed: backend.changed,
+            }
+        })
+        .collect();
+    PoolView {
+        row: PoolRow {
+            name: pool.name.clone(),
+            balance: match pool.balance {
+                Balance::RoundRobin => "round_robin".into(),
+                Balance::LeastConnections => "least_connections".into(),
+            },
+            up: backends.iter().filter(|backend| backend.state == "up").count(),
+            total: backends.len(),
+            active: backends.iter().map(|backend| backend.active).sum(),
+            changed: !removed.is_empty() || backends.iter().any(|backend| backend.changed),
+        },
+        health: pool.health.as_ref().map(health_words),
+        tls: pool.tls.as_ref().map(|tls| match (&tls.server_name, tls.verify) {
+            (_, false) => "not verified".into(),
+            (Some(name), true) => format!("verified as {name}"),
+            (None, true) => "verified by address".into(),
+        }),
+        backends,
+        removed,
+    }
+}
+
+fn backend_report<'s>(edge: &'s State, pool: &str, address: SocketAddr) -> Option<&'s BackendReport> {
+    edge.worker.report.backends.iter().find(|report| report.pool == pool && report.backend == address)
+}
+
+fn health_words(check: &HealthCheck) -> String {
+    let what = match &check.probe {
+        Probe::Tcp => "tcp".into(),
+        Probe::Http { path, .. } => format!("http {path}"),
+    };
+    format!("{what} every {:?}, rise {}, fall {}", check.interval, check.rise, check.fall)
+}
+
+fn listen_address(listen: &ListenAddress) -> String {
+    match (listen.address, listen.port) {
+        (address, Some(port)) => SocketAddr::new(address, port).to_string(),
+        (IpAddr::V4(address), None) => format!("{address}:*"),
+        (IpAddr::V6(address), None) => format!("[{address}]:*"),
+    }
+}

@@ -1,0 +1,71 @@
+//! `bailey run` and `bailey check`: the verbs that read the config file themselves.
+
+use crate::config::{self, LoadError, Problems, Severity};
+use crate::run;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The daemon. Whatever keeps it from running is told on standard error.
+pub(super) fn run(path: PathBuf) -> ExitCode {
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let loaded = match config::load(&path) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Invalid(problems)) => {
+            eprint!("{}", problems.render(color(&std::io::stderr())));
+            eprintln!("{}", summary(&path, &problems));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => return failed(&error.to_string()),
+    };
+    run::log_to_stderr(&loaded.config.edge.log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    match runtime.block_on(run::run(path, loaded)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+/// Every problem of a file.
+pub(super) fn check(path: &Path, json: bool) -> ExitCode {
+    let (good, problems) = match config::load(path) {
+        Ok(loaded) => (true, loaded.warnings),
+        Err(LoadError::Invalid(problems)) => (false, problems),
+        Err(error) if json => {
+            println!("{}", serde_json::json!({ "ok": false, "error": error.to_string(), "problems": [] }));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => return failed(&error.to_string()),
+    };
+    if json {
+        println!("{}", serde_json::json!({ "ok": good, "problems": problems.views() }));
+    } else {
+        print!("{}", problems.render(color(&std::io::stdout())));
+        println!("{}", summary(path, &problems));
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn failed(error: &str) -> ExitCode {
+    eprintln!("bailey: {error}");
+    ExitCode::FAILURE
+}
+
+fn summary(path: &Path, problems: &Problems) -> String {
+    let count = |severity, word| match problems.count(severity) {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        n => Some(format!("{n} {word}s")),
+    };
+    let counts: Vec<String> =
+        [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
+    let counts = if counts.is_empty() { "good".to_owned() } else { counts.join(", ") };
+    format!("{}: {counts}", path.display())
+}
+
+fn color(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,0 +1,26 @@
+//! The command line: `bailey VERB`. Exit codes: 0 done, 1 refused or unhealthy, 2 usage.
+
+mod args;
+mod daemon;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verbs;
+
+use args::{Cli, Verb};
+use clap::{CommandFactory as _, Parser as _};
+use std::process::ExitCode;
+
+/// Parse the arguments and do what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.verb {
+        Verb::Run { config } => daemon::run(config),
+        Verb::Check { config } => daemon::check(&config, cli.json),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "bailey", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        verb => verbs::ask(verb, &cli.socket, cli.json),
+    }
+}

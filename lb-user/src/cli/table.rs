@@ -1,0 +1,193 @@
+//! Answers of the daemon as tables for people. Pure.
+
+use crate::admin::api::*;
+use comfy_table::{Table, presets};
+use std::fmt::Write as _;
+
+pub(super) fn status(status: &Status) -> String {
+    let mut out = String::new();
+    let health = if status.healthy { "healthy" } else { "UNHEALTHY" };
+    let _ = writeln!(
+        out,
+        "edge {} {}: {health}, generation {}, up {}",
+        status.name,
+        status.version,
+        status.generation,
+        ago(status.uptime_seconds)
+    );
+    for trouble in &status.troubles {
+        let _ = writeln!(out, "  trouble: {trouble}");
+    }
+    let datapath = &status.datapath;
+    let interfaces: Vec<_> = datapath.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect();
+    let steering = datapath.steering.as_ref().map(|s| format!(", steering {s}")).unwrap_or_default();
+    let on = if interfaces.is_empty() { String::new() } else { format!(" on {}", interfaces.join(", ")) };
+    let _ = writeln!(out, "datapath {}{on}{steering}", datapath.kind);
+    let worker = &status.worker;
+    let _ = match (worker.pid, worker.uptime_seconds) {
+        (Some(pid), Some(up)) => {
+            writeln!(out, "worker pid {pid}, up {}, restarts {}", ago(up), worker.restarts)
+        }
+        _ => writeln!(out, "worker down, restarts {}", worker.restarts),
+    };
+    if let (Some(error), true) = (&worker.last_error, worker.restarts > 0 || !worker.up) {
+        let _ = writeln!(out, "  last end: {error}");
+    }
+    section(&mut out, threads(&worker.threads));
+    section(&mut out, services(&status.services));
+    section(&mut out, pools(&status.pools));
+    for warning in &status.warnings {
+        let _ = writeln!(out, "{warning}");
+    }
+    out
+}
+
+pub(super) fn services(rows: &[ServiceRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.name.clone(),
+            row.mode.clone(),
+            few(&row.addresses),
+            row.connections_active.to_string(),
+            row.connections.to_string(),
+            row.requests.to_string(),
+        ]
+    });
+    table(&["SERVICE", "MODE", "ADDRESSES", "ACTIVE", "CONNECTIONS", "REQUESTS"], cells)
+}
+
+pub(super) fn service(view: &ServiceView) -> String {
+    let mut out = format!("service {} ({}) at {}\n", view.row.name, view.row.mode, view.row.addresses.join(", "));
+    if !view.certificates.is_empty() {
+        let http2 = if view.http2 == Some(true) { ", HTTP/2" } else { "" };
+        let min_tls = view.min_tls.as_deref().unwrap_or("1.2");
+        let _ = writeln!(out, "certificates {}; TLS {min_tls} or later{http2}", view.certificates.join(", "));
+        let _ = writeln!(out, "handshakes {}, failed {}", view.handshakes, view.handshake_failures);
+    }
+    let row = &view.row;
+    let _ = writeln!(
+        out,
+        "connections {} active, {} in all, {} refused; requests {}; bytes {} in, {} out",
+        row.connections_active,
+        row.connections,
+        view.connections_refused,
+        row.requests,
+        view.received_bytes,
+        view.sent_bytes
+    );
+    let cells = view.routes.iter().map(|route| {
+        let hosts = if route.hosts.is_empty() { "*".into() } else { few(&route.hosts) };
+        vec![route.name.clone(), hosts, route.path.clone(), route.pool.clone()]
+    });
+    section(&mut out, table(&["ROUTE", "HOSTS", "PATH", "POOL"], cells));
+    out
+}
+
+pub(super) fn pools(rows: &[PoolRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.name.clone(),
+            row.balance.clone(),
+            format!("{}/{}", row.up, row.total),
+            row.active.to_string(),
+            if row.changed { "changed".into() } else { String::new() },
+        ]
+    });
+    table(&["POOL", "BALANCE", "UP", "ACTIVE", "AGAINST FILE"], cells)
+}
+
+pub(super) fn pool(view: &PoolView) -> String {
+    let row = &view.row;
+    let mut out = format!("pool {} ({}): {} of {} up\n", row.name, row.balance, row.up, row.total);
+    let _ = writeln!(out, "checks: {}", view.health.as_deref().unwrap_or("none"));
+    let _ = writeln!(out, "TLS: {}", view.tls.as_deref().unwrap_or("none"));
+    let cells = view.backends.iter().map(|backend| {
+        let against = match (backend.in_file, backend.changed) {
+            (false, _) => "added",
+            (true, true) => "changed",
+            (true, false) => "",
+        };
+        let cause = match (&backend.cause, backend.since_seconds) {
+            (Some(cause), Some(since)) => format!("{} ({cause}; {} ago)", backend.health, ago(since)),
+            _ => backend.health.clone(),
+        };
+        vec![
+            backend.address.to_string(),
+            backend.weight.to_string(),
+            backend.state.clone(),
+            backend.active.to_string(),
+            backend.requests.to_string(),
+            backend.failures.to_string(),
+            cause,
+            against.into(),
+        ]
+    });
+    let headers = ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "CHECKS", "AGAINST FILE"];
+    section(&mut out, table(&headers, cells));
+    for address in &view.removed {
+        let _ = writeln!(out, "{address} stands in the file and was removed");
+    }
+    out
+}
+
+pub(super) fn flow(view: &FlowView) -> String {
+    let number = |n: Option<u32>| n.map_or("-".into(), |n| n.to_string());
+    match &view.service {
+        None => "the destination is no service\n".into(),
+        Some(service) => format!(
+            "service {service}: worker {}, CPU {} (hash {}, slot {})\n",
+            number(view.worker),
+            number(view.cpu),
+            view.hash.map_or("-".into(), |hash| format!("{hash:#010x}")),
+            number(view.slot)
+        ),
+    }
+}
+
+fn threads(rows: &[ThreadStatus]) -> String {
+    let cells = rows.iter().map(|thread| {
+        vec![
+            thread.index.to_string(),
+            thread.cpu.map_or("-".into(), |cpu| cpu.to_string()),
+            thread.generation.to_string(),
+            thread.connections_active.to_string(),
+            thread.connections.to_string(),
+            thread.connections_on_cpu.to_string(),
+        ]
+    });
+    table(&["WORKER", "CPU", "GENERATION", "ACTIVE", "CONNECTIONS", "ON ITS CPU"], cells)
+}
+
+fn section(out: &mut String, table: String) {
+    if !table.is_empty() {
+        let _ = write!(out, "\n{table}");
+    }
+}
+
+fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(headers.to_vec()).add_rows(rows);
+    if table.row_count() == 0 {
+        return String::new();
+    }
+    table.lines().fold(String::new(), |out, line| out + line.trim() + "\n")
+}
+
+/// The first of a list, and how many more there are.
+fn few(list: &[String]) -> String {
+    match list {
+        [] => "-".into(),
+        [a] => a.clone(),
+        [a, b] => format!("{a}, {b}"),
+        [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
+    }
+}
+
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}

@@ -1,0 +1,47 @@
+//! What a config is checked against: the facts of this host. A struct, so that a test can say them.
+
+use rustix::thread::CpuSet;
+use std::time::SystemTime;
+
+/// Facts of the host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// For the validity of certificates.
+    pub now: SystemTime,
+    /// Network interfaces.
+    pub interfaces: Vec<String>,
+    /// CPUs that this process may use.
+    pub cpus: Vec<u32>,
+    /// Whether there is such a user.
+    pub user_exists: fn(&str) -> bool,
+}
+
+impl Host {
+    /// This one.
+    pub fn this() -> Self {
+        Self { now: SystemTime::now(), interfaces: interfaces(), cpus: cpus(), user_exists }
+    }
+}
+
+fn interfaces() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        // bonding puts a control file among the interfaces.
+        .filter(|name| name != "bonding_masters")
+        .collect();
+    names.sort();
+    names
+}
+
+fn cpus() -> Vec<u32> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect(),
+        Err(_) => vec![0],
+    }
+}
+
+fn user_exists(name: &str) -> bool {
+    matches!(nix::unistd::User::from_name(name), Ok(Some(_)))
+}

@@ -1,0 +1,158 @@
+//! The config: text to checked model. Every problem of a file is found at once, each with its place, and a model
+//! exists only when there is no error.
+//!
+//! `text -> toml_span values -> [Section] readers -> [Config]`. Nothing here changes anything or asks the network.
+
+mod certificate;
+mod check;
+mod edge;
+mod host;
+mod model;
+mod pool;
+mod problem;
+mod refs;
+mod scalar;
+mod section;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use host::Host;
+pub use model::*;
+pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
+pub use scalar::{backend_address, is_name};
+pub use service::DEFAULT_ROUTE;
+
+use refs::Refs;
+use section::Section;
+use std::path::{Path, PathBuf};
+
+/// A config file is at most so long, bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// A config that can be used, and what was warned of.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The model.
+    pub config: Config,
+    /// Warnings only.
+    pub warnings: Problems,
+}
+
+/// Why there is no config.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It has errors; warnings stand among them.
+    #[error("{}", summary(.0))]
+    Invalid(Problems),
+}
+
+/// Read and check a file against this host.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let read = |source| LoadError::Read { path: path.to_owned(), source };
+    let meta = std::fs::metadata(path).map_err(read)?;
+    if !meta.is_file() || meta.len() > MAX_FILE {
+        return Err(read(std::io::Error::other(format!("not a file of at most {MAX_FILE} bytes"))));
+    }
+    let text = std::fs::read_to_string(path).map_err(read)?;
+    parse(&text, path, &Host::this())
+}
+
+/// Check a text. `path` names it in problems, and relative paths in it begin at its directory.
+pub fn parse(text: &str, path: &Path, host: &Host) -> Result<Loaded, LoadError> {
+    let mut problems = Problems::new(path, text);
+    let config = match toml_span::parse(text) {
+        Ok(root) => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // The daemon's working directory is not the operator's.
+            let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+            model(&root, &mut problems, host, &dir)
+        }
+        Err(error) => {
+            problems.push(syntax(error));
+            None
+        }
+    };
+    problems.sort();
+    match config {
+        Some(config) if !problems.has_errors() => Ok(Loaded { config, warnings: problems }),
+        _ => Err(LoadError::Invalid(problems)),
+    }
+}
+
+fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path) -> Option<Config> {
+    let mut root = Section::of(p, String::new(), 0..0, root)?;
+    let edge_section = root.section(p, "edge").unwrap_or_else(|| Section::absent("[edge]"));
+    let edge = edge::edge(edge_section, p, host, dir);
+    let admin_section = root.section(p, "admin").unwrap_or_else(|| Section::absent("[admin]"));
+    let admin = edge::admin(admin_section, p, dir);
+
+    let certificate_sections = root.named(p, "certificate");
+    let pool_sections = root.named(p, "pool");
+    let service_sections = root.named(p, "service");
+    root.finish(p);
+
+    let mut certificate_refs = Refs::new("certificate", certificate_sections.iter().map(|(n, _)| n.clone()).collect());
+    let mut pool_refs = Refs::new("pool", pool_sections.iter().map(|(n, _)| n.clone()).collect());
+    let certificates: Vec<_> = certificate_sections
+        .into_iter()
+        .map(|(name, section)| certificate::certificate(&name, section, p, host, dir))
+        .collect();
+    let pools = pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, dir)).collect();
+    let services: Vec<_> = service_sections
+        .into_iter()
+        .filter_map(|(name, section)| {
+            service::service(&name, section, p, edge.datapath, &mut certificate_refs, &mut pool_refs)
+        })
+        .collect();
+    certificate_refs.finish(p);
+    pool_refs.finish(p);
+    check::addresses(&services, p);
+
+    let config = Config {
+        edge,
+        admin,
+        // A certificate that could not be read is a problem already; indices hold only when all are there.
+        certificates: certificates.into_iter().collect::<Option<_>>()?,
+        services: services.iter().map(|parsed| parsed.service.clone()).collect(),
+        pools,
+    };
+    check::whole(&config, &services, p);
+    Some(config)
+}
+
+fn syntax(error: toml_span::Error) -> Problem {
+    use toml_span::ErrorKind;
+    let first = match &error.kind {
+        ErrorKind::DuplicateTable { first, .. }
+        | ErrorKind::DuplicateKey { first, .. }
+        | ErrorKind::DottedKeyInvalidType { first } => Some(*first),
+        _ => None,
+    };
+    let help = match &error.kind {
+        ErrorKind::DuplicateTable { .. } => "write one table with the keys of both",
+        ErrorKind::DuplicateKey { .. } => "remove one of the two",
+        ErrorKind::UnquotedString => "write texts in quotes",
+        ErrorKind::UnterminatedString => "close the quote",
+        _ => "this is not TOML from here on; mend it and check again, other problems show then",
+    };
+    let problem = Problem::error(error.span.into(), error.to_string()).help(help);
+    match first {
+        Some(first) => problem.also(first.into(), "first here"),
+        None => problem,
+    }
+}
+
+fn summary(problems: &Problems) -> String {
+    let errors: Vec<_> = problems.views().into_iter().filter(|v| v.severity == Severity::Error).collect();
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}

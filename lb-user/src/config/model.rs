@@ -1,0 +1,143 @@
+//! The config as the program uses it: every reference leads somewhere, every number is within its bounds, every
+//! file has been read. What the worker takes as it is stands here in the worker's own types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tls_worker::api;
+
+/// One file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[edge]`
+    pub edge: Edge,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[certificate.NAME]`; services hold indices.
+    pub certificates: Vec<api::Certificate>,
+    /// `[service.NAME]`, routes in the order of matching, pools by index.
+    pub services: Vec<api::Service>,
+    /// `[pool.NAME]`; services hold indices.
+    pub pools: Vec<Pool>,
+}
+
+impl Config {
+    /// The pool of a name.
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+}
+
+/// What holds for the life of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Instance.
+    pub name: String,
+    /// How connections come in.
+    pub datapath: DatapathKind,
+    /// For XDP; empty with [`DatapathKind::Sockets`].
+    pub interfaces: Vec<String>,
+    /// How a flow finds its worker.
+    pub steering: Steering,
+    /// One worker thread each; never empty.
+    pub cpus: Vec<u32>,
+    /// User of the worker process; none: `bailey`, or `nobody` where that is missing.
+    pub user: Option<String>,
+    /// None: beside this program.
+    pub worker_binary: Option<PathBuf>,
+    /// Size of the kernel's tables.
+    pub max_services: u32,
+    /// Size of the kernel's tables.
+    pub max_addresses: u32,
+    /// Filter in tracing's syntax.
+    pub log: String,
+    /// One packet in so many is logged; 0: none.
+    pub packet_log_sample: u32,
+}
+
+/// How connections come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatapathKind {
+    /// XDP in the driver.
+    Native,
+    /// XDP in the stack.
+    Generic,
+    /// No BPF.
+    Sockets,
+}
+
+/// How a flow finds its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// [`Steering::Rss`] where the queues cover the workers.
+    Auto,
+    /// By the flow's hash.
+    Hash,
+    /// By the queue that the NIC chose.
+    Rss,
+}
+
+/// Where operators and Prometheus reach the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket.
+    pub socket: PathBuf,
+    /// Address of `/metrics`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Backends that serve the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Name.
+    pub name: String,
+    /// Weight by address.
+    pub backends: BTreeMap<SocketAddr, u16>,
+    /// How one is chosen.
+    pub balance: api::Balance,
+    /// Idle connections that a worker thread keeps to a backend.
+    pub max_idle: u32,
+    /// Deadlines.
+    pub timeouts: api::BackendTimeouts,
+    /// TLS towards the backends, roots read.
+    pub tls: Option<api::UpstreamTls>,
+    /// Checks; none: a backend counts as up.
+    pub health: Option<HealthCheck>,
+}
+
+/// How a backend is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// From one check's begin to the next.
+    pub interval: Duration,
+    /// Deadline of one check.
+    pub timeout: Duration,
+    /// Good checks in a row until up.
+    pub rise: u32,
+    /// Bad checks in a row until down.
+    pub fall: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether a connection is taken.
+    Tcp,
+    /// Whether a GET is answered with a good code; over TLS when the pool has it.
+    Http {
+        /// Path and query.
+        path: String,
+        /// Host header; none: the backend's address.
+        host: Option<String>,
+        /// Good codes, both ends included.
+        codes: Vec<(u16, u16)>,
+    },
+}
+
+/// Most backends of a pool, those added at run time included.
+pub const MAX_BACKENDS: usize = 1024;
+/// Highest weight of a backend.
+pub const MAX_WEIGHT: u16 = 256;

@@ -1,0 +1,175 @@
+//! `[pool.NAME]` with `tls` and `health`.
+
+use super::certificate;
+use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
+use super::problem::{Problem, Problems};
+use super::scalar;
+use super::section::{At, Section, integer, parsed};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+use std::time::Duration;
+use tls_worker::api::{BackendTimeouts, Balance, Der, UpstreamTls};
+use toml_span::Value;
+use toml_span::value::ValueInner;
+
+/// What a deadline may be.
+pub(super) const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+
+pub(super) fn pool(name: &At<String>, mut section: Section<'_>, problems: &mut Problems, dir: &Path) -> Pool {
+    let p = problems;
+    let backends = match section.list(p, "backends") {
+        Some(list) => {
+            if list.is_empty() {
+                let span = section.span_of("backends");
+                p.push(
+                    Problem::warning(span, format!("pool {:?} has no backend: its requests get 503", name.value))
+                        .help("name one, or add it at run time: bailey pool add"),
+                );
+            }
+            backends(list, section.span_of("backends"), p)
+        }
+        None => {
+            if !section.has("backends") {
+                section.missing("backends", "write backends = [\"192.0.2.10:8080\"]; the list may be empty");
+            }
+            BTreeMap::new()
+        }
+    };
+    let words = [("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)];
+    let balance = section.choice(p, "balance", &words).unwrap_or(Balance::RoundRobin);
+    let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
+    let timeouts = timeouts(section.section(p, "timeouts"), p);
+    let tls = section.section(p, "tls").map(|section| tls(section, p, dir));
+    let health = section.section(p, "health").and_then(|section| health(section, p));
+    section.finish(p);
+    Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, health }
+}
+
+fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {
+    let mut found: BTreeMap<SocketAddr, u16> = BTreeMap::new();
+    let mut places: BTreeMap<SocketAddr, Range<usize>> = BTreeMap::new();
+    for value in list {
+        let Some((address, weight)) = backend(value, p) else { continue };
+        if let Some(first) = places.get(&address.value) {
+            p.push(
+                Problem::error(address.span, format!("backend {} stands here twice", address.value))
+                    .label("again")
+                    .also(first.clone(), "first here")
+                    .help("name it once; use `weight` to give it more"),
+            );
+            continue;
+        }
+        places.insert(address.value, address.span);
+        found.insert(address.value, weight);
+    }
+    if list.len() > MAX_BACKENDS {
+        p.push(
+            Problem::error(span, format!("{} backends are too many", list.len()))
+                .help(format!("a pool has at most {MAX_BACKENDS}")),
+        );
+    }
+    found
+}
+
+fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16)> {
+    if !matches!(value.as_ref(), ValueInner::Table(_)) {
+        return parsed(p, value, "backends", scalar::backend).map(|address| (address, 1));
+    }
+    let mut section = Section::of(p, "a backend".into(), value.span.into(), value)?;
+    let address = section.parsed(p, "address", scalar::backend);
+    if !section.has("address") {
+        section.missing("address", "write { address = \"192.0.2.10:8080\", weight = 1 }");
+    }
+    let weight = section.integer(p, "weight", 1..=u32::from(MAX_WEIGHT)).unwrap_or(1);
+    section.finish(p);
+    Some((address?, weight as u16))
+}
+
+fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {
+    let mut section = section.unwrap_or_else(|| Section::absent("timeouts"));
+    let mut deadline =
+        |key, default| section.duration(p, key, DEADLINE).unwrap_or_else(|| Duration::from_secs(default));
+    let timeouts = BackendTimeouts {
+        connect: deadline("connect", 5),
+        response: deadline("response", 60),
+        idle: deadline("idle", 360),
+        keepalive: deadline("keepalive", 60),
+    };
+    section.finish(p);
+    timeouts
+}
+
+fn tls(mut section: Section<'_>, p: &mut Problems, dir: &Path) -> UpstreamTls {
+    let verify = section.boolean(p, "verify").unwrap_or(true);
+    let ca_at = section.string(p, "ca");
+    let server_name = section.parsed(p, "server_name", scalar::server_name).map(|at| at.value);
+    if !verify {
+        p.push(
+            Problem::warning(section.span_of("verify"), "backends are not verified: anyone can stand in for them")
+                .help("set `ca` to the backends' authority, and `verify` to true"),
+        );
+    }
+    let roots = match &ca_at {
+        Some(at) => certificate::chain(at, p, dir).unwrap_or_default(),
+        None if verify && !section.has("ca") => system_roots(&section, p),
+        None => Vec::new(),
+    };
+    section.finish(p);
+    UpstreamTls { verify, roots: roots.iter().map(|der| Der(der.to_vec())).collect(), server_name }
+}
+
+fn system_roots(section: &Section<'_>, p: &mut Problems) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        p.push(
+            Problem::error(section.span.clone(), "this host has no trusted roots")
+                .help("install ca-certificates, or set `ca` to the backends' authority"),
+        );
+    }
+    found.certs
+}
+
+fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {
+    let kind = section.choice(p, "type", &[("tcp", false), ("http", true)]);
+    if !section.has("type") {
+        section.missing("type", "write type = \"tcp\" or type = \"http\"");
+    }
+    let path = section.parsed(p, "path", scalar::request_path).map_or("/".into(), |at| at.value);
+    let host = section.parsed(p, "host", scalar::host_header).map(|at| at.value);
+    let codes = codes(&mut section, p);
+    if kind == Some(false) {
+        for key in ["path", "host", "codes"].into_iter().filter(|key| section.has(key)) {
+            p.push(
+                Problem::error(section.span_of(key), format!("`{key}` belongs to checks of type \"http\""))
+                    .help(format!("set type = \"http\", or remove `{key}`")),
+            );
+        }
+    }
+    let interval = section.duration(p, "interval", INTERVAL).unwrap_or(Duration::from_secs(5));
+    let timeout = section.duration(p, "timeout", CHECK_TIMEOUT).unwrap_or(Duration::from_secs(2));
+    let rise = section.integer(p, "rise", 1..=100).unwrap_or(1);
+    let fall = section.integer(p, "fall", 1..=100).unwrap_or(3);
+    section.finish(p);
+    let probe = if kind? { Probe::Http { path, host, codes } } else { Probe::Tcp };
+    Some(HealthCheck { probe, interval, timeout, rise, fall })
+}
+
+fn codes(section: &mut Section<'_>, p: &mut Problems) -> Vec<(u16, u16)> {
+    let Some(list) = section.list(p, "codes") else { return vec![(200, 399)] };
+    if list.is_empty() {
+        p.push(
+            Problem::error(section.span_of("codes"), "no code would be good")
+                .help("write [200] or [\"200-399\"], or leave `codes` out"),
+        );
+    }
+    list.iter()
+        .filter_map(|value| match value.as_ref() {
+            ValueInner::Integer(_) => integer(p, value, "codes", 100..=599).map(|code| (code as u16, code as u16)),
+            _ => parsed(p, value, "codes", scalar::code_range).map(|at| at.value),
+        })
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! One check: the I/O beside the machine.
+
+use super::tls;
+use crate::config::Probe;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it counts as good.
+    pub good: bool,
+    /// For people: `HTTP 503 after 12 ms`.
+    pub text: String,
+}
+
+/// Check once. Never longer than `deadline`.
+pub async fn probe(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Client>>, deadline: Duration) -> Outcome {
+    let began = Instant::now();
+    let (good, what) = match timeout(deadline, ask(address, probe, tls)).await {
+        Ok(Ok((good, what))) => (good, what),
+        Ok(Err(why)) => (false, why),
+        Err(_) => (false, "no answer".into()),
+    };
+    Outcome { good, text: format!("{what} after {} ms", began.elapsed().as_millis()) }
+}
+
+async fn ask(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Client>>) -> Result<(bool, String), String> {
+    let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+    let Probe::Http { path, host, codes } = probe else { return Ok((true, "connected".into())) };
+    let authority = host.clone().unwrap_or_else(|| address.to_string());
+    let request = Request::get(path.as_str())
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, concat!("bailey/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| format!("request: {e}"))?;
+    let code = match tls {
+        None => get(stream, request).await?,
+        Some(client) => {
+            let name = match &client.server_name {
+                Some(name) => name.clone(),
+                None => ServerName::from(address.ip()),
+            };
+            let connector = TlsConnector::from(Arc::clone(&client.config));
+            let stream = connector.connect(name, stream).await.map_err(|e| format!("TLS: {e}"))?;
+            get(stream, request).await?
+        }
+    };
+    Ok((codes.iter().any(|(low, high)| (*low..=*high).contains(&code)), format!("HTTP {code}")))
+}
+
+/// The status code; the body is left where it is.
+async fn get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<u16, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| format!("HTTP: {e}"))?;
+    tokio::pin!(connection);
+    let response = sender.send_request(request);
+    tokio::pin!(response);
+    let mut ended = false;
+    loop {
+        tokio::select! {
+            biased;
+            response = &mut response => return response.map(|r| r.status().as_u16()).map_err(|e| format!("HTTP: {e}")),
+            _ = &mut connection, if !ended => ended = true,
+        }
+    }
+}

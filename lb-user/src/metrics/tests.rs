@@ -1,0 +1,162 @@
+use super::*;
+use crate::config::{HealthCheck, Probe};
+use crate::datapath::{Counters, Description, PacketCounter};
+use crate::health::Counts;
+use crate::reconcile::{HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
+use crate::supervisor::WorkerView;
+use prometheus::proto::MetricType;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tokio::time::Instant;
+
+/// An edge of which everything is known that can be.
+fn full() -> State {
+    let backend = SocketAddr::from(([10, 0, 0, 1], 80));
+    let mut config = testing::config(&["web"], [(backend, 3)].into());
+    config.pools[0].health = Some(HealthCheck {
+        probe: Probe::Tcp,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        rise: 1,
+        fall: 1,
+    });
+    let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain).unwrap();
+    let health = Default::default();
+    let plan = plan(Intent { config: &config, overlay: &overlay, health: &health }, &Observed::default()).unwrap();
+    let mut seconds = Histogram::default();
+    [0.0001, 0.3, 60.0].into_iter().for_each(|s| seconds.observe(s));
+    let some = |word: &str| vec![(word.to_owned(), 2)];
+    let report = Report {
+        threads: vec![ThreadReport { index: 0, cpu: Some(1), connections: 9, ..Default::default() }],
+        services: vec![ServiceReport {
+            service: "web".into(),
+            handshakes: some("1.3"),
+            handshake_failures: some("no_shared_cipher"),
+            handshake_seconds: seconds.clone(),
+            rejected: some("bad_host"),
+            timeouts: some("idle"),
+            ..Default::default()
+        }],
+        requests: [2, 5]
+            .map(|code_class| RequestReport {
+                service: "web".into(),
+                route: "a\"b\\c\nd".into(),
+                pool: "p".into(),
+                backend: Some(backend),
+                code_class,
+                seconds: seconds.clone(),
+            })
+            .into(),
+        backends: vec![BackendReport {
+            pool: "p".into(),
+            backend,
+            active: 1,
+            connections: 2,
+            connections_open: 1,
+            failures: some("connect"),
+        }],
+    };
+    let key = ("p".to_owned(), backend);
+    State {
+        started: Instant::now(),
+        config: config.into(),
+        warnings: [].into(),
+        overlay,
+        health: [(key.clone(), HealthNote { up: false, cause: "x".into(), since: Instant::now() })].into(),
+        checks: [(key, std::sync::Arc::new(Counts::default()))].into(),
+        generation: 7,
+        ids: plan.ids,
+        datapath: Description::default(),
+        counters: Counters {
+            packets: vec![
+                PacketCounter { service: 1, verdict: "steer_local", packets: 5, bytes: 500 },
+                PacketCounter { service: 0, verdict: "not_vip", packets: 6, bytes: 600 },
+            ],
+            worker_flows: vec![(0, 4)],
+        },
+        worker: WorkerView { pid: Some(1), report: report.into(), ..Default::default() },
+        reloads: (3, 1),
+    }
+}
+
+fn text(state: &State) -> String {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families(state), &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_docs_name_every_metric_with_type_and_labels() {
+    let mut documented = BTreeMap::new();
+    for line in include_str!("../../../docs/metrics.md").lines().filter(|line| line.starts_with("| `bailey_")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let mut labels: Vec<_> = cells[3].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        labels.sort();
+        documented.insert(cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels));
+    }
+    let mut exposed = BTreeMap::new();
+    for family in families(&full()) {
+        let kind = match family.get_field_type() {
+            MetricType::COUNTER => "counter",
+            MetricType::GAUGE => "gauge",
+            MetricType::HISTOGRAM => "histogram",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind == "counter", family.name().ends_with("_total"), "{}", family.name());
+        for metric in family.get_metric() {
+            let mut labels: Vec<_> = metric.get_label().iter().map(|pair| pair.name().to_owned()).collect();
+            labels.sort();
+            exposed.insert(family.name().to_owned(), (kind.to_owned(), labels));
+        }
+    }
+    assert_eq!(exposed, documented);
+}
+
+#[test]
+fn values_stand_where_they_belong() {
+    let text = text(&full());
+    for line in [
+        "bailey_packets_total{service=\"web\",verdict=\"steer_local\"} 5",
+        "bailey_packet_bytes_total{service=\"\",verdict=\"not_vip\"} 600",
+        "bailey_backend_state{pool=\"p\",backend=\"10.0.0.1:80\",state=\"draining\"} 1",
+        "bailey_backend_state{pool=\"p\",backend=\"10.0.0.1:80\",state=\"up\"} 0",
+        "bailey_backend_up{pool=\"p\",backend=\"10.0.0.1:80\"} 0",
+        "bailey_backend_weight{pool=\"p\",backend=\"10.0.0.1:80\"} 3",
+        "bailey_http_requests_total{service=\"web\",route=\"a\\\"b\\\\c\\nd\",pool=\"p\",backend=\"10.0.0.1:80\",code=\"5xx\"} 3",
+        "bailey_http_request_duration_seconds_count{service=\"web\",route=\"a\\\"b\\\\c\\nd\",pool=\"p\"} 6",
+        "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"0.0005\"} 1",
+        "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
+        "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
+        "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_scraper_gets_text_and_others_are_told_where_it_is() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (events, mut asked) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(Event::Query { counters: true, reply }) = asked.recv().await {
+            reply.send(full()).unwrap();
+        }
+    });
+    tokio::spawn(serve(listener, events));
+    let get = |path: &'static str| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let metrics = get("/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4") && metrics.contains("bailey_worker_up 1"));
+    assert!(get("/").await.starts_with("HTTP/1.1 404"));
+}

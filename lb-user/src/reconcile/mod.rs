@@ -1,0 +1,345 @@
+//! One task that alone decides: it owns the config, what operators changed, what the checks say, and the datapath.
+//! Others send it events; it plans, carries the plan out, and answers.
+
+mod overlay;
+mod plan;
+mod state;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_pure;
+
+pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
+pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
+pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State};
+
+use crate::config::{self, Config, Loaded, ProblemView};
+use crate::datapath::{Counters, Datapath, DatapathError};
+use crate::health::{Counts, Key, Target, Verdict};
+use crate::supervisor::{self, Launch, WorkerHandle};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tls_worker::api::{Hello, Snapshot};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Verdicts that one change of state takes up at the most.
+const VERDICTS_AT_ONCE: usize = 256;
+
+/// Owner of the state and of the datapath.
+pub struct Reconciler<D> {
+    path: PathBuf,
+    started: Instant,
+    config: Arc<Config>,
+    warnings: Arc<[ProblemView]>,
+    overlay: Overlay,
+    health: BTreeMap<Key, HealthNote>,
+    checks: BTreeMap<Key, Arc<Counts>>,
+    targets: watch::Sender<Vec<Target>>,
+    observed: Observed,
+    datapath: D,
+    worker: WorkerHandle,
+    reloads: (u64, u64),
+    /// A change that nobody may refuse (health) is not carried out yet.
+    behind: bool,
+}
+
+impl<D: Datapath> Reconciler<D> {
+    /// Bring the edge into its first state. When that fails, the datapath is taken down again.
+    pub async fn start(
+        path: PathBuf,
+        loaded: Loaded,
+        mut datapath: D,
+        launch: Launch,
+        hello: Hello,
+    ) -> Result<Self, Refusal> {
+        match first_state(&loaded.config, &mut datapath, launch, hello).await {
+            Ok((observed, worker)) => {
+                let mut reconciler = Self {
+                    path,
+                    started: Instant::now(),
+                    config: Arc::new(loaded.config),
+                    warnings: loaded.warnings.views().into(),
+                    overlay: Overlay::default(),
+                    health: BTreeMap::new(),
+                    checks: BTreeMap::new(),
+                    targets: watch::Sender::new(Vec::new()),
+                    observed,
+                    datapath,
+                    worker,
+                    reloads: (0, 0),
+                    behind: false,
+                };
+                reconciler.retarget();
+                Ok(reconciler)
+            }
+            Err(refusal) => {
+                if let Err(error) = datapath.close().await {
+                    tracing::error!(%error, "datapath not taken down");
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What is to be checked.
+    pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
+        self.targets.subscribe()
+    }
+
+    /// Serve events until [`Event::Shutdown`].
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut verdicts: mpsc::Receiver<Verdict>) {
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Shutdown { grace, reply }) => {
+                        let _ = reply.send(self.close(grace).await);
+                        return;
+                    }
+                    Some(event) => self.serve(event).await,
+                    None => {
+                        if let Err(error) = self.close(Duration::ZERO).await {
+                            tracing::error!(%error, "datapath not taken down");
+                        }
+                        return;
+                    }
+                },
+                count = verdicts.recv_many(&mut batch, VERDICTS_AT_ONCE), if !verdicts.is_closed() || !verdicts.is_empty() => {
+                    if count > 0 {
+                        self.heed(batch.drain(..)).await;
+                    }
+                }
+                () = self.worker.changed(), if self.behind => self.catch_up().await,
+            }
+        }
+    }
+
+    async fn serve(&mut self, event: Event) {
+        match event {
+            Event::Query { counters, reply } => {
+                let _ = reply.send(self.state(counters).await);
+            }
+            Event::Pool { pool, address, change, reply } => {
+                let result = self.change_pool(&pool, address, change).await;
+                match &result {
+                    Ok(generation) => tracing::info!(pool, %address, ?change, generation, "pool changed"),
+                    Err(error) => tracing::warn!(pool, %address, ?change, %error, "pool change refused"),
+                }
+                let _ = reply.send(result);
+            }
+            Event::Reload { reply } => {
+                let result = self.reload().await;
+                match &result {
+                    Ok(reloaded) => {
+                        self.reloads.0 += 1;
+                        tracing::info!(generation = reloaded.generation, "config reloaded");
+                    }
+                    Err(error) => {
+                        self.reloads.1 += 1;
+                        tracing::error!(%error, "reload refused; the last config stays in force");
+                    }
+                }
+                let _ = reply.send(result);
+            }
+            Event::Flow { source, destination, reply } => {
+                let way = self.datapath.flow(source, destination).map(|answer| FlowWay {
+                    service: answer.service.and_then(|id| self.observed.ids.name(id)).map(str::to_owned),
+                    answer,
+                });
+                let _ = reply.send(way);
+            }
+            Event::Shutdown { .. } => {}
+        }
+    }
+
+    async fn state(&mut self, counters: bool) -> State {
+        let mut read = Counters::default();
+        if counters {
+            // A worker that does not answer in time leaves its last report.
+            let _ = self.worker.refresh().await;
+            match self.datapath.counters() {
+                Ok(counters) => read = counters,
+                Err(error) => tracing::error!(%error, "counters of the datapath"),
+            }
+        }
+        State {
+            started: self.started,
+            config: Arc::clone(&self.config),
+            warnings: Arc::clone(&self.warnings),
+            overlay: self.overlay.clone(),
+            health: self.health.clone(),
+            checks: self.checks.clone(),
+            generation: self.observed.snapshot.as_ref().map_or(0, |s| s.generation),
+            ids: self.observed.ids.clone(),
+            datapath: self.datapath.describe(),
+            counters: read,
+            worker: self.worker.view(),
+            reloads: self.reloads,
+        }
+    }
+
+    async fn change_pool(&mut self, pool: &str, address: SocketAddr, change: PoolChange) -> Result<u64, Refusal> {
+        let overlay = self.overlay.with(&self.config, pool, address, change)?;
+        let config = Arc::clone(&self.config);
+        self.adopt(config, overlay).await
+    }
+
+    async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await.map_err(|_| Refusal::Closing)??;
+        let keys = state::restart_keys(&self.config, &loaded.config);
+        if !keys.is_empty() {
+            return Err(Refusal::Restart(keys));
+        }
+        let overlay = self.overlay.over(&loaded.config);
+        let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
+        self.warnings = loaded.warnings.views().into();
+        Ok(Reloaded { generation, warnings: Arc::clone(&self.warnings) })
+    }
+
+    /// Make this the state, or change nothing.
+    async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
+        let health = self.health(&config);
+        let plan = plan(Intent { config: &config, overlay: &overlay, health: &health }, &self.observed)?;
+        self.execute(plan).await?;
+        self.config = config;
+        self.overlay = overlay;
+        self.behind = false;
+        self.retarget();
+        Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
+    }
+
+    /// Carry a plan out. On an error the edge is as it was.
+    async fn execute(&mut self, plan: Plan) -> Result<(), Refusal> {
+        let before = self.observed.snapshot.clone();
+        if let Some(snapshot) = plan.snapshot {
+            self.publish(Arc::new(snapshot)).await?;
+        }
+        if let Some(desired) = plan.datapath {
+            match self.datapath.apply(&desired).await {
+                Ok(listeners) => {
+                    self.observed.datapath = Some(desired);
+                    self.worker.listen(listeners).await?;
+                }
+                Err(error) => {
+                    self.roll_back(before).await;
+                    return Err(error.into());
+                }
+            }
+        }
+        self.observed.ids = plan.ids;
+        Ok(())
+    }
+
+    async fn publish(&mut self, snapshot: Arc<Snapshot>) -> Result<(), Refusal> {
+        self.observed.generation = snapshot.generation;
+        self.worker.publish(Arc::clone(&snapshot)).await?;
+        self.observed.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// The worker took a state that the datapath refused.
+    async fn roll_back(&mut self, before: Option<Arc<Snapshot>>) {
+        if before.as_ref().map(|s| s.generation) == self.observed.snapshot.as_ref().map(|s| s.generation) {
+            return;
+        }
+        let Some(before) = before else { return };
+        let generation = self.observed.generation + 1;
+        if let Err(error) = self.publish(Arc::new(Snapshot { generation, ..Snapshot::clone(&before) })).await {
+            tracing::error!(%error, "the worker did not go back; it is tried again when it answers");
+            self.behind = true;
+        }
+    }
+
+    /// What the checks say holds, whether the worker can be told now or later.
+    async fn heed(&mut self, verdicts: impl Iterator<Item = Verdict>) {
+        for Verdict { pool, address, up, cause } in verdicts {
+            let key = (pool, address);
+            if !self.checks.contains_key(&key) {
+                continue;
+            }
+            tracing::info!(pool = key.0, backend = %address, up, cause, "backend");
+            self.health.insert(key, HealthNote { up, cause, since: Instant::now() });
+        }
+        self.catch_up().await;
+    }
+
+    async fn catch_up(&mut self) {
+        self.behind = false;
+        let (config, overlay) = (Arc::clone(&self.config), self.overlay.clone());
+        if let Err(error) = self.adopt(config, overlay).await {
+            tracing::warn!(%error, "not carried out yet; it is tried again when the worker answers");
+            self.behind = true;
+        }
+    }
+
+    /// What the checks say of pools that this config has checked.
+    fn health(&self, config: &Config) -> Health {
+        let checked = |(pool, _): &Key| config.pool(pool).is_some_and(|pool| pool.health.is_some());
+        self.health.iter().filter(|(key, _)| checked(key)).map(|(key, note)| (key.clone(), note.up)).collect()
+    }
+
+    /// Have the agent check what there is, and forget what it said of what is gone.
+    fn retarget(&mut self) {
+        let mut targets = Vec::new();
+        for pool in &self.config.pools {
+            let Some(check) = &pool.health else { continue };
+            for backend in self.overlay.effective(pool) {
+                let key = (pool.name.clone(), backend.address);
+                targets.push(Target {
+                    pool: pool.name.clone(),
+                    address: backend.address,
+                    check: check.clone(),
+                    tls: pool.tls.clone(),
+                    counts: self.checks.get(&key).cloned().unwrap_or_default(),
+                });
+            }
+        }
+        self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
+        self.health.retain(|key, _| self.checks.contains_key(key));
+        let same =
+            |a: &Target, b: &Target| (&a.pool, a.address, &a.check, &a.tls) == (&b.pool, b.address, &b.check, &b.tls);
+        self.targets.send_if_modified(|before| {
+            let changed = before.len() != targets.len() || !before.iter().zip(&targets).all(|(a, b)| same(a, b));
+            if changed {
+                *before = targets;
+            }
+            changed
+        });
+    }
+
+    async fn close(self, grace: Duration) -> Result<(), DatapathError> {
+        // The addresses stay until the worker is done: connections in flight go over them.
+        let _ = self.worker.drain(grace).await;
+        self.datapath.close().await
+    }
+}
+
+async fn first_state<D: Datapath>(
+    config: &Config,
+    datapath: &mut D,
+    launch: Launch,
+    hello: Hello,
+) -> Result<(Observed, WorkerHandle), Refusal> {
+    let (overlay, health) = (Overlay::default(), Health::default());
+    let plan = plan(Intent { config, overlay: &overlay, health: &health }, &Observed::default())?;
+    let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
+    let desired = plan.datapath.unwrap_or_default();
+    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot)).await?;
+    match datapath.apply(&desired).await {
+        Ok(listeners) => worker.listen(listeners).await?,
+        Err(error) => {
+            let _ = worker.drain(Duration::ZERO).await;
+            return Err(error.into());
+        }
+    }
+    let observed =
+        Observed { generation: snapshot.generation, snapshot: Some(snapshot), datapath: Some(desired), ids: plan.ids };
+    Ok((observed, worker))
+}

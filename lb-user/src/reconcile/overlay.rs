@@ -1,0 +1,205 @@
+//! What operators changed at run time, laid over the file. Pure.
+
+use crate::config::{Config, MAX_BACKENDS, MAX_WEIGHT, Pool};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What an operator says about a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// Serves, when its checks pass.
+    #[default]
+    Enabled,
+    /// Takes no new request.
+    Draining,
+    /// Takes none.
+    Disabled,
+}
+
+/// What differs from the file for one backend; none of its fields set: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Difference {
+    present: Option<bool>,
+    weight: Option<u16>,
+    mark: Option<Mark>,
+}
+
+/// All differences from the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overlay {
+    pools: BTreeMap<String, BTreeMap<SocketAddr, Difference>>,
+}
+
+/// One change that an operator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum PoolChange {
+    /// A backend more.
+    Add {
+        /// 1 to 256; none: 1.
+        weight: Option<u16>,
+    },
+    /// A backend less.
+    Remove,
+    /// No new request.
+    Drain,
+    /// As before drain or disable.
+    Enable,
+    /// No request.
+    Disable,
+    /// Another share.
+    Weight {
+        /// 1 to 256.
+        weight: u16,
+    },
+}
+
+/// A backend as it is to be, the checks apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effective {
+    /// Where.
+    pub address: SocketAddr,
+    /// 1 to 256.
+    pub weight: u16,
+    /// What the operator says.
+    pub mark: Mark,
+    /// Whether the file has it.
+    pub in_file: bool,
+    /// Whether anything about it differs from the file.
+    pub changed: bool,
+}
+
+/// Why a change was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// No such pool.
+    #[error("there is no pool {0:?}")]
+    NoPool(String),
+    /// No such backend.
+    #[error("pool {pool:?} has no backend {address}")]
+    NoBackend {
+        /// Pool.
+        pool: String,
+        /// Address.
+        address: SocketAddr,
+    },
+    /// Already there.
+    #[error("pool {pool:?} has the backend {address} already")]
+    Present {
+        /// Pool.
+        pool: String,
+        /// Address.
+        address: SocketAddr,
+    },
+    /// Too many.
+    #[error("pool {pool:?} has {MAX_BACKENDS} backends, and that is the bound")]
+    Full {
+        /// Pool.
+        pool: String,
+    },
+    /// Out of bounds.
+    #[error("a weight is 1 to {MAX_WEIGHT}, not {0}")]
+    Weight(u16),
+}
+
+impl Overlay {
+    /// The backends of a pool with everything laid over, by address.
+    pub fn effective(&self, pool: &Pool) -> Vec<Effective> {
+        let differences = self.pools.get(&pool.name);
+        let mut addresses: Vec<SocketAddr> = pool.backends.keys().copied().collect();
+        addresses.extend(differences.into_iter().flat_map(|d| d.keys()).filter(|a| !pool.backends.contains_key(a)));
+        addresses.sort();
+        addresses
+            .into_iter()
+            .filter_map(|address| {
+                let file = pool.backends.get(&address).copied();
+                let difference = differences.and_then(|d| d.get(&address)).copied().unwrap_or_default();
+                difference.present.unwrap_or(file.is_some()).then(|| Effective {
+                    address,
+                    weight: difference.weight.or(file).unwrap_or(1),
+                    mark: difference.mark.unwrap_or_default(),
+                    in_file: file.is_some(),
+                    changed: difference != Difference::default(),
+                })
+            })
+            .collect()
+    }
+
+    /// Backends that the file has and an operator removed.
+    pub fn removed(&self, pool: &Pool) -> Vec<SocketAddr> {
+        let differences = self.pools.get(&pool.name).into_iter().flatten();
+        differences
+            .filter(|(address, d)| d.present == Some(false) && pool.backends.contains_key(address))
+            .map(|(address, _)| *address)
+            .collect()
+    }
+
+    /// The overlay after a change; this one stays as it is.
+    pub fn with(
+        &self,
+        config: &Config,
+        pool: &str,
+        address: SocketAddr,
+        change: PoolChange,
+    ) -> Result<Self, ChangeError> {
+        let name = pool.to_owned();
+        let pool = config.pool(pool).ok_or_else(|| ChangeError::NoPool(name.clone()))?;
+        let backends = self.effective(pool);
+        let present = backends.iter().any(|backend| backend.address == address);
+        let adding = matches!(change, PoolChange::Add { .. });
+        match (adding, present) {
+            (true, true) => return Err(ChangeError::Present { pool: name, address }),
+            (false, false) => return Err(ChangeError::NoBackend { pool: name, address }),
+            (true, false) if backends.len() >= MAX_BACKENDS => return Err(ChangeError::Full { pool: name }),
+            _ => {}
+        }
+        let bounded = |weight: u16| match (1..=MAX_WEIGHT).contains(&weight) {
+            true => Ok(weight),
+            false => Err(ChangeError::Weight(weight)),
+        };
+        let mut next = self.clone();
+        let difference = next.pools.entry(name).or_default().entry(address).or_default();
+        match change {
+            PoolChange::Add { weight } => {
+                let weight = weight.map(bounded).transpose()?.unwrap_or(1);
+                *difference = Difference { present: Some(true), weight: Some(weight), mark: None };
+            }
+            PoolChange::Remove => *difference = Difference { present: Some(false), weight: None, mark: None },
+            PoolChange::Drain => difference.mark = Some(Mark::Draining),
+            PoolChange::Disable => difference.mark = Some(Mark::Disabled),
+            PoolChange::Enable => difference.mark = None,
+            PoolChange::Weight { weight } => difference.weight = Some(bounded(weight)?),
+        }
+        next.settle(config);
+        Ok(next)
+    }
+
+    /// The overlay over another file: what the file says now too, and what belongs to a pool that is gone, is dropped.
+    pub fn over(&self, config: &Config) -> Self {
+        let mut next = self.clone();
+        next.settle(config);
+        next
+    }
+
+    fn settle(&mut self, config: &Config) {
+        self.pools.retain(|name, differences| {
+            let Some(pool) = config.pool(name) else { return false };
+            differences.retain(|address, difference| {
+                let file = pool.backends.get(address).copied();
+                if difference.present == Some(file.is_some()) {
+                    difference.present = None;
+                }
+                let present = difference.present.unwrap_or(file.is_some());
+                if !present || (file.is_some() && difference.weight == file) {
+                    difference.weight = None;
+                }
+                if !present || difference.mark == Some(Mark::Enabled) {
+                    difference.mark = None;
+                }
+                *difference != Difference::default()
+            });
+            !differences.is_empty()
+        });
+    }
+}

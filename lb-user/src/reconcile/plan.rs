@@ -1,0 +1,161 @@
+//! From what is wanted and what is there to what must be done. Pure: no I/O, no clock, nothing left for the
+//! executor to decide.
+
+use super::overlay::{Mark, Overlay};
+use crate::config::Config;
+use crate::datapath::{Desired, DesiredService};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tls_worker::api::{self, BackendState, Snapshot};
+
+/// What the checks say, by pool and address; none: no check is done yet.
+pub type Health = BTreeMap<(String, SocketAddr), bool>;
+
+/// Service ids by name. A service that is gone keeps its id, so that its counters stay its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceIds(BTreeMap<String, u32>);
+
+impl ServiceIds {
+    /// The id of a service, also of one that is gone.
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+
+    /// The service of an id.
+    pub fn name(&self, id: u32) -> Option<&str> {
+        self.0.iter().find(|(_, i)| **i == id).map(|(name, _)| name.as_str())
+    }
+
+    /// Ids for these services: known ones keep theirs, new ones get the lowest that nobody ever had. Only when the
+    /// bound is reached, the id of a service that is gone is given again.
+    fn with<'a>(&self, names: impl Iterator<Item = &'a str> + Clone, bound: u32) -> Result<Self, PlanError> {
+        let mut ids = self.clone();
+        for name in names.clone() {
+            if ids.0.contains_key(name) {
+                continue;
+            }
+            let taken: std::collections::BTreeSet<u32> = ids.0.values().copied().collect();
+            let free = (1..=bound).find(|id| !taken.contains(id));
+            let id = match free {
+                Some(id) => id,
+                None => {
+                    let gone = ids.0.keys().find(|old| !names.clone().any(|name| name == *old)).cloned();
+                    let gone = gone.ok_or(PlanError::TooManyServices { bound })?;
+                    ids.0.remove(&gone).ok_or(PlanError::TooManyServices { bound })?
+                }
+            };
+            ids.0.insert(name.to_owned(), id);
+        }
+        Ok(ids)
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Intent<'a> {
+    /// The file.
+    pub config: &'a Config,
+    /// What operators changed.
+    pub overlay: &'a Overlay,
+    /// What the checks say.
+    pub health: &'a Health,
+}
+
+/// What is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    /// The last generation that was used, whether it was taken or not.
+    pub generation: u64,
+    /// What the worker serves by.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// What the datapath was told.
+    pub datapath: Option<Desired>,
+    /// Ids in use.
+    pub ids: ServiceIds,
+}
+
+/// What must be done, in this order. Nothing set: all is as it should be.
+///
+/// The worker goes first: until the datapath follows, nobody reaches a new service, and what is sent to a service
+/// that goes is refused a moment earlier. The other way round, a connection could reach a worker that does not know
+/// its service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// For the worker, under the next generation.
+    pub snapshot: Option<Snapshot>,
+    /// For the datapath.
+    pub datapath: Option<Desired>,
+    /// Ids after it.
+    pub ids: ServiceIds,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The kernel's tables are full.
+    #[error("more than {bound} services; raise max_services under [edge] and restart")]
+    TooManyServices {
+        /// `max_services`.
+        bound: u32,
+    },
+}
+
+/// What to do.
+pub fn plan(intent: Intent<'_>, observed: &Observed) -> Result<Plan, PlanError> {
+    let config = intent.config;
+    let ids = observed.ids.with(config.services.iter().map(|s| s.name.as_str()), config.edge.max_services)?;
+    let current = observed.snapshot.as_ref().map_or(0, |s| s.generation);
+    let wanted = build_snapshot(config, intent.overlay, intent.health, current);
+    let snapshot = (observed.snapshot.as_deref() != Some(&wanted))
+        .then(|| Snapshot { generation: observed.generation.max(current) + 1, ..wanted });
+    let desired = desired(config, &ids);
+    let datapath = (observed.datapath.as_ref() != Some(&desired)).then_some(desired);
+    Ok(Plan { snapshot, datapath, ids })
+}
+
+/// Everything that the worker serves by.
+pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, generation: u64) -> Snapshot {
+    let pools = config.pools.iter().map(|pool| api::Pool {
+        name: pool.name.clone(),
+        balance: pool.balance,
+        backends: overlay
+            .effective(pool)
+            .into_iter()
+            .map(|backend| api::Backend {
+                address: backend.address,
+                weight: backend.weight,
+                state: state(backend.mark, health.get(&(pool.name.clone(), backend.address)).copied()),
+            })
+            .collect(),
+        tls: pool.tls.clone(),
+        timeouts: pool.timeouts,
+        max_idle_per_thread: pool.max_idle,
+    });
+    Snapshot {
+        generation,
+        services: config.services.clone(),
+        pools: pools.collect(),
+        certificates: config.certificates.clone(),
+    }
+}
+
+/// Whether a backend may be chosen. What the operator says goes before what the checks say.
+pub fn state(mark: Mark, up: Option<bool>) -> BackendState {
+    match (mark, up) {
+        (Mark::Disabled, _) => BackendState::Disabled,
+        (Mark::Draining, _) => BackendState::Draining,
+        (Mark::Enabled, Some(false)) => BackendState::Down,
+        (Mark::Enabled, _) => BackendState::Up,
+    }
+}
+
+fn desired(config: &Config, ids: &ServiceIds) -> Desired {
+    let service = |service: &api::Service| {
+        let id = ids.id(&service.name)?;
+        Some(DesiredService { id, name: service.name.clone(), addresses: service.addresses.clone() })
+    };
+    let mut services: Vec<_> = config.services.iter().filter_map(service).collect();
+    services.sort_by_key(|service| service.id);
+    Desired { services }
+}

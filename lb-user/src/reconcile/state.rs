@@ -1,0 +1,165 @@
+//! What the reconciler tells others: one consistent picture, to be read without asking again.
+
+use super::overlay::{ChangeError, Overlay, PoolChange};
+use super::plan::{PlanError, ServiceIds};
+use crate::config::{Config, LoadError, ProblemView};
+use crate::datapath::{Counters, DatapathError, Description, FlowAnswer};
+use crate::health::{Counts, Key};
+use crate::supervisor::{WorkerError, WorkerView};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// What the checks of a backend said last.
+#[derive(Debug, Clone)]
+pub struct HealthNote {
+    /// Up or down.
+    pub up: bool,
+    /// For people.
+    pub cause: String,
+    /// Since when it is so.
+    pub since: Instant,
+}
+
+/// The edge at one moment.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When the edge began.
+    pub started: Instant,
+    /// The file in force.
+    pub config: Arc<Config>,
+    /// What was warned of when it was read.
+    pub warnings: Arc<[ProblemView]>,
+    /// What operators changed.
+    pub overlay: Overlay,
+    /// By pool and backend; none before the first check.
+    pub health: BTreeMap<Key, HealthNote>,
+    /// Checks done.
+    pub checks: BTreeMap<Key, Arc<Counts>>,
+    /// What the worker serves by.
+    pub generation: u64,
+    /// Service ids.
+    pub ids: ServiceIds,
+    /// The datapath.
+    pub datapath: Description,
+    /// Its counters, when they were asked for.
+    pub counters: Counters,
+    /// The worker.
+    pub worker: WorkerView,
+    /// Reloads that were applied, and that were refused.
+    pub reloads: (u64, u64),
+}
+
+/// A reload was taken.
+#[derive(Debug, Clone)]
+pub struct Reloaded {
+    /// Generation in force.
+    pub generation: u64,
+    /// What the file is warned of.
+    pub warnings: Arc<[ProblemView]>,
+}
+
+/// A flow's way, with the service's name.
+#[derive(Debug, Clone)]
+pub struct FlowWay {
+    /// Service of the destination.
+    pub service: Option<String>,
+    /// The datapath's answer.
+    pub answer: FlowAnswer,
+}
+
+/// What the reconciler is asked.
+#[derive(Debug)]
+pub enum Event {
+    /// The edge as it is.
+    Query {
+        /// With the worker's counters of now, and the datapath's.
+        counters: bool,
+        /// The answer.
+        reply: oneshot::Sender<State>,
+    },
+    /// Change a pool.
+    Pool {
+        /// Name.
+        pool: String,
+        /// Backend.
+        address: SocketAddr,
+        /// What.
+        change: PoolChange,
+        /// Generation in force, or why not.
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
+    /// Read the file again.
+    Reload {
+        /// The answer.
+        reply: oneshot::Sender<Result<Reloaded, Refusal>>,
+    },
+    /// Where a flow goes.
+    Flow {
+        /// Client.
+        source: SocketAddr,
+        /// Service.
+        destination: SocketAddr,
+        /// None: the datapath does not steer.
+        reply: oneshot::Sender<Option<FlowWay>>,
+    },
+    /// End: drain the worker, take everything out of the kernel.
+    Shutdown {
+        /// For what is open.
+        grace: Duration,
+        /// What could not be removed.
+        reply: oneshot::Sender<Result<(), DatapathError>>,
+    },
+}
+
+/// Why a change was not made. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It makes no sense.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The file cannot be used.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// Keys that hold for the life of the process.
+    #[error("changed, but fixed while the edge runs: {}; restart bailey to change them", .0.join(", "))]
+    Restart(Vec<&'static str>),
+    /// No room.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The worker did not take it.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The datapath did not take it.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The edge is going down.
+    #[error("the edge is shutting down")]
+    Closing,
+}
+
+/// Keys that differ and hold for the life of the process.
+pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (a, b) = (&old.edge, &new.edge);
+    [
+        ("edge.name", a.name != b.name),
+        ("edge.datapath", a.datapath != b.datapath),
+        ("edge.interfaces", a.interfaces != b.interfaces),
+        ("edge.steering", a.steering != b.steering),
+        ("edge.cpus", a.cpus != b.cpus),
+        ("edge.user", a.user != b.user),
+        ("edge.worker_binary", a.worker_binary != b.worker_binary),
+        ("edge.max_services", a.max_services != b.max_services),
+        ("edge.max_addresses", a.max_addresses != b.max_addresses),
+        ("edge.log", a.log != b.log),
+        ("edge.packet_log_sample", a.packet_log_sample != b.packet_log_sample),
+        ("admin.socket", old.admin.socket != new.admin.socket),
+        ("admin.metrics", old.admin.metrics != new.admin.metrics),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}

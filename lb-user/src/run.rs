@@ -1,0 +1,192 @@
+//! `bailey run`: the order of start and of end.
+//!
+//! Start: config, names that only one daemon may have (socket, metrics port), datapath, worker, agents; then the
+//! service manager is told. Whatever fails takes back what was done before it. End: drain, then everything out.
+
+use crate::admin::{self, AdminSocket, SocketError};
+use crate::config::{Config, LoadError, Loaded, Severity};
+use crate::datapath::{Datapath, DatapathError};
+use crate::health;
+use crate::metrics;
+use crate::reconcile::{Event, Reconciler, Refusal};
+use crate::supervisor::{self, LaunchError};
+use sd_notify::NotifyState;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tls_worker::api::{Hello, ThreadInfo, WIRE_VERSION};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing_subscriber::EnvFilter;
+
+/// For connections that are open at the end.
+const GRACE: Duration = Duration::from_secs(10);
+/// For everything else at the end.
+const CLOSE: Duration = Duration::from_secs(10);
+/// Requests that wait for the reconciler; more wait at their senders.
+const EVENTS: usize = 64;
+
+/// Why the edge does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The config cannot be used.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// The admin socket cannot be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The metrics port cannot be had.
+    #[error("cannot listen on {address} for metrics: {source}; set another `metrics` under [admin]")]
+    Metrics {
+        /// `[admin] metrics`.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The worker's program cannot be run.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The datapath cannot be had.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The first state was refused.
+    #[error(transparent)]
+    Start(#[from] Refusal),
+    /// Signals cannot be taken.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// The end took too long.
+    #[error("the edge did not end within {0:?}")]
+    Stuck(Duration),
+}
+
+/// Run until SIGTERM or SIGINT.
+pub async fn run(_path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
+    Err(RunError::Datapath(DatapathError::Kernel {
+        what: format!("datapath {:?}", loaded.config.edge.datapath),
+        why: "is not part of this build".into(),
+    }))
+}
+
+/// Log to standard error, by `[edge] log`.
+pub fn log_to_stderr(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
+}
+
+/// The edge with a datapath that is opened when everything that can be refused earlier was not.
+pub async fn serve<D: Datapath>(
+    path: PathBuf,
+    loaded: Loaded,
+    open: impl AsyncFnOnce(&Config) -> Result<D, DatapathError>,
+) -> Result<(), RunError> {
+    let edge = &loaded.config.edge;
+    for warning in loaded.warnings.views().iter().filter(|view| view.severity == Severity::Warning) {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let launch = supervisor::launch(edge.worker_binary.as_deref(), edge.user.as_deref())?;
+    let socket = AdminSocket::bind(&loaded.config.admin.socket)?;
+    let metrics = match loaded.config.admin.metrics {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|source| RunError::Metrics { address, source })?)
+        }
+        None => None,
+    };
+    let threads = (0..).zip(&edge.cpus).map(|(index, cpu)| ThreadInfo { index, cpu: Some(*cpu) }).collect();
+    let hello = Hello { version: WIRE_VERSION, threads, log: Some(edge.log.clone()) };
+    let datapath = open(&loaded.config).await?;
+    let description = datapath.describe();
+    let name = edge.name.clone();
+    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello).await?;
+
+    let (events, event_receiver) = mpsc::channel(EVENTS);
+    let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
+    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let mut reconciling = tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
+    let mut servers = JoinSet::new();
+    servers.spawn(agent.run());
+    servers.spawn(admin::serve(socket, events.clone()));
+    if let Some(listener) = metrics {
+        servers.spawn(metrics::serve(listener, events.clone()));
+    }
+    tracing::info!(name, datapath = description.datapath, interfaces = ?description.interfaces, "edge runs");
+    notify(&[NotifyState::Ready]);
+
+    while let Some(Ask::Reload) = tokio::select! {
+        ask = signals.next() => Some(ask),
+        _ = &mut reconciling => None,
+    } {
+        reload(&events).await;
+    }
+
+    notify(&[NotifyState::Stopping]);
+    tracing::info!(grace_seconds = GRACE.as_secs(), "edge ends; open connections are given the grace");
+    // The socket goes with its server: from here on the command line is told that nobody listens.
+    servers.shutdown().await;
+    let (reply, closed) = oneshot::channel();
+    let all = GRACE + CLOSE;
+    if events.send(Event::Shutdown { grace: GRACE, reply }).await.is_ok() {
+        match timeout(all, closed).await {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) | Err(_) => return Err(RunError::Stuck(all)),
+        }
+    }
+    tracing::info!("edge ended");
+    Ok(())
+}
+
+/// What a signal asks for.
+enum Ask {
+    Reload,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Ask {
+        tokio::select! {
+            _ = self.hangup.recv() => Ask::Reload,
+            _ = self.terminate.recv() => Ask::End,
+            _ = self.interrupt.recv() => Ask::End,
+        }
+    }
+}
+
+/// The reconciler logs what came of it.
+async fn reload(events: &mpsc::Sender<Event>) {
+    let now = NotifyState::monotonic_usec_now();
+    if let Ok(now) = now {
+        notify(&[NotifyState::Reloading, now]);
+    }
+    let (reply, done) = oneshot::channel();
+    if events.send(Event::Reload { reply }).await.is_ok() {
+        let _ = done.await;
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tell the service manager, where there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::warn!(%error, "service manager not told");
+    }
+}

@@ -1,0 +1,353 @@
+//! Keeps one worker process alive: starts it, hands it listeners and snapshots, starts it again when it dies. The
+//! listeners stand in this process, so a connection that comes in between waits and is not refused.
+
+mod launch;
+mod process;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+pub use launch::{Launch, LaunchError, launch};
+
+use crate::datapath::Listener;
+use process::Process;
+use std::sync::Arc;
+use std::time::Duration;
+use tls_worker::api::wire::WireError;
+use tls_worker::api::{Hello, Report, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use totals::Totals;
+
+/// Between two reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Reports in a row that may fail to come until the worker counts as hung.
+const SILENT_REPORTS: u32 = 15;
+/// A worker that lived so long did not die of its start.
+const STEADY: Duration = Duration::from_secs(10);
+/// Longest wait before another start.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// What went wrong with a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It could not be started.
+    #[error("cannot start the worker: {0}")]
+    Spawn(std::io::Error),
+    /// It ended.
+    #[error("the worker ended: {0}; its own words stand in the log")]
+    Died(String),
+    /// It did not answer.
+    #[error("the worker did not {what} within {after:?}")]
+    Deadline {
+        /// What was asked.
+        what: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// It does not take the snapshot.
+    #[error("the worker refused the new state: {0}")]
+    Rejected(String),
+    /// It does not take the first message.
+    #[error("the worker refused to start: {0}")]
+    Refused(String),
+    /// It is of another release.
+    #[error("the worker speaks version {0} of the control protocol; install bailey and bailey-worker of one release")]
+    Version(u32),
+    /// A message could not be sent.
+    #[error(transparent)]
+    Wire(WireError),
+    /// The edge is going down.
+    #[error("the worker is being shut down")]
+    Closing,
+}
+
+/// What is known of the worker.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerView {
+    /// Of the living one.
+    pub pid: Option<u32>,
+    /// When it was started.
+    pub since: Option<Instant>,
+    /// Processes started after the first.
+    pub restarts: u64,
+    /// Counters of all processes, gauges of the living one.
+    pub report: Arc<Report>,
+    /// Why the last one ended or could not be started.
+    pub last_error: Option<String>,
+}
+
+/// Asks the supervisor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    requests: mpsc::Sender<Request>,
+    view: watch::Receiver<WorkerView>,
+}
+
+/// What the supervisor is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Publish { snapshot: Arc<Snapshot>, reply: oneshot::Sender<Result<(), WorkerError>> },
+    Listen { listeners: Vec<Listener>, reply: oneshot::Sender<()> },
+    Refresh { reply: oneshot::Sender<()> },
+    Drain { grace: Duration, reply: oneshot::Sender<()> },
+}
+
+impl WorkerHandle {
+    #[cfg(test)]
+    pub(crate) fn of(requests: mpsc::Sender<Request>, view: watch::Receiver<WorkerView>) -> Self {
+        Self { requests, view }
+    }
+
+    /// Serve by this. On an error the last snapshot stays in force.
+    pub async fn publish(&self, snapshot: Arc<Snapshot>) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Publish { snapshot, reply }).await?
+    }
+
+    /// Accept on these and no others.
+    pub async fn listen(&self, listeners: Vec<Listener>) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Listen { listeners, reply }).await
+    }
+
+    /// Have a report of now in [`Self::view`].
+    pub async fn refresh(&self) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Refresh { reply }).await
+    }
+
+    /// End the worker, for good.
+    pub async fn drain(&self, grace: Duration) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Drain { grace, reply }).await
+    }
+
+    /// What is known of it.
+    pub fn view(&self) -> WorkerView {
+        self.view.borrow().clone()
+    }
+
+    /// Ends when [`Self::view`] has news, or never when the supervisor is gone.
+    pub async fn changed(&mut self) {
+        if self.view.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Every answer has its deadline in the supervisor, so this one needs none.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| WorkerError::Closing)?;
+        answer.await.map_err(|_| WorkerError::Closing)
+    }
+}
+
+/// Start the first worker, and keep one alive from then on.
+pub async fn start(launch: Launch, hello: Hello, snapshot: Arc<Snapshot>) -> Result<WorkerHandle, WorkerError> {
+    let (requests, receiver) = mpsc::channel(16);
+    let (view_sender, view) = watch::channel(WorkerView::default());
+    let mut supervisor = Supervisor {
+        launch,
+        hello,
+        snapshot: Arc::clone(&snapshot),
+        listeners: Vec::new(),
+        process: None,
+        restart_at: Instant::now(),
+        backoff: Backoff::default(),
+        silent: 0,
+        totals: Totals::default(),
+        view: view_sender,
+    };
+    supervisor.bring_up(&snapshot).await?;
+    tokio::spawn(supervisor.run(receiver));
+    Ok(WorkerHandle { requests, view })
+}
+
+struct Supervisor {
+    launch: Launch,
+    hello: Hello,
+    /// The last that a worker took.
+    snapshot: Arc<Snapshot>,
+    listeners: Vec<Listener>,
+    process: Option<Process>,
+    /// While there is no process: when to start one.
+    restart_at: Instant,
+    backoff: Backoff,
+    /// Reports that did not come, in a row.
+    silent: u32,
+    totals: Totals,
+    view: watch::Sender<WorkerView>,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut reports = interval(REPORT_INTERVAL);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Drain { grace, reply }) => {
+                        self.end(grace).await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(request) => self.serve(request).await,
+                    None => return self.end(Duration::ZERO).await,
+                },
+                error = ended(&mut self.process) => self.lost(&error).await,
+                () = sleep_until(self.restart_at), if self.process.is_none() => {
+                    let snapshot = Arc::clone(&self.snapshot);
+                    if let Err(error) = self.bring_up(&snapshot).await {
+                        self.lost(&error).await;
+                    }
+                }
+                _ = reports.tick(), if self.process.is_some() => self.report().await,
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Publish { snapshot, reply } => {
+                let result = self.publish(snapshot).await;
+                let _ = reply.send(result);
+            }
+            Request::Listen { listeners, reply } => {
+                self.listen(listeners).await;
+                let _ = reply.send(());
+            }
+            Request::Refresh { reply } => {
+                self.report().await;
+                let _ = reply.send(());
+            }
+            Request::Drain { .. } => {}
+        }
+    }
+
+    async fn publish(&mut self, snapshot: Arc<Snapshot>) -> Result<(), WorkerError> {
+        let result = match &mut self.process {
+            Some(process) => process.apply(&snapshot).await,
+            None => self.bring_up(&snapshot).await,
+        };
+        match result {
+            Ok(()) => self.snapshot = snapshot,
+            // It lives and serves by the last one.
+            Err(WorkerError::Rejected(reason)) if self.process.is_some() => {
+                return Err(WorkerError::Rejected(reason));
+            }
+            Err(error) => {
+                self.lost(&error).await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self, listeners: Vec<Listener>) {
+        let had = std::mem::replace(&mut self.listeners, listeners);
+        let Some(process) = &mut self.process else { return };
+        let stands = |list: &[Listener], id: u64| list.iter().any(|listener| listener.id == id);
+        let new: Vec<_> = self.listeners.iter().filter(|listener| !stands(&had, listener.id)).collect();
+        let gone = had.iter().map(|listener| listener.id).filter(|id| !stands(&self.listeners, *id)).collect();
+        let result = match process.listen(&new).await {
+            Ok(()) => process.unlisten(gone).await,
+            Err(error) => Err(error),
+        };
+        // The next process gets the list as it is now.
+        if let Err(error) = result {
+            self.lost(&error).await;
+        }
+    }
+
+    async fn report(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        match process.report().await {
+            Ok(report) => {
+                self.silent = 0;
+                self.totals.report(&report);
+                let all = Arc::new(self.totals.all());
+                self.view.send_modify(|view| view.report = all);
+            }
+            Err(error @ WorkerError::Deadline { .. }) => {
+                self.silent += 1;
+                if self.silent >= SILENT_REPORTS {
+                    self.lost(&error).await;
+                }
+            }
+            Err(error) => self.lost(&error).await,
+        }
+    }
+
+    /// A process that serves by this snapshot on all listeners.
+    async fn bring_up(&mut self, snapshot: &Snapshot) -> Result<(), WorkerError> {
+        let mut process = Process::start((self.launch)(), &self.hello).await?;
+        // The snapshot goes first: a worker that accepts knows its services.
+        process.apply(snapshot).await?;
+        process.listen(&self.listeners.iter().collect::<Vec<_>>()).await?;
+        let first = self.view.borrow().since.is_none();
+        tracing::info!(pid = process.pid, generation = snapshot.generation, "worker serves");
+        self.view.send_modify(|view| {
+            view.pid = Some(process.pid);
+            view.since = Some(process.started);
+            view.restarts += u64::from(!first);
+        });
+        self.silent = 0;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// The process is of no use any more: start another one, at once unless it keeps dying.
+    async fn lost(&mut self, error: &WorkerError) {
+        let lived = match self.process.take() {
+            Some(mut process) => {
+                process.kill().await;
+                process.started.elapsed()
+            }
+            None => Duration::ZERO,
+        };
+        let wait = self.backoff.next(lived);
+        self.restart_at = Instant::now() + wait;
+        tracing::error!(%error, restart_in_ms = wait.as_millis() as u64, "worker lost");
+        self.totals.ended();
+        let all = Arc::new(self.totals.all());
+        self.view.send_modify(|view| {
+            view.pid = None;
+            view.report = all;
+            view.last_error = Some(error.to_string());
+        });
+    }
+
+    async fn end(&mut self, grace: Duration) {
+        if let Some(process) = self.process.take() {
+            process.drain(grace).await;
+        }
+        self.totals.ended();
+        self.view.send_modify(|view| view.pid = None);
+    }
+}
+
+async fn ended(process: &mut Option<Process>) -> WorkerError {
+    match process {
+        Some(process) => process.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long to wait before another start. Pure.
+#[derive(Debug, Default)]
+struct Backoff {
+    /// Short lives in a row.
+    short: u32,
+}
+
+impl Backoff {
+    /// 0, 100 ms, 200 ms, 400 ms... while lives are short.
+    fn next(&mut self, lived: Duration) -> Duration {
+        if lived >= STEADY {
+            self.short = 0;
+        }
+        let wait = match self.short {
+            0 => Duration::ZERO,
+            n => Duration::from_millis(100 << (n - 1).min(10)).min(MAX_BACKOFF),
+        };
+        self.short += 1;
+        wait
+    }
+}

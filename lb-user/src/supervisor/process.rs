@@ -1,0 +1,182 @@
+//! One worker process, from its first message to its end. Every wait has a deadline.
+
+use super::WorkerError;
+use crate::datapath::Listener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+use tls_worker::api::wire::{self, WireError};
+use tls_worker::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// From the start to [`Event::Ready`]: a cold disk and a busy machine included.
+const READY: Duration = Duration::from_secs(10);
+/// From [`Command::Apply`] to its answer.
+const APPLY: Duration = Duration::from_secs(10);
+/// A frame is taken by a live worker at once.
+const SEND: Duration = Duration::from_secs(5);
+/// The worker answers [`Command::Report`] within a second.
+const REPORT: Duration = Duration::from_millis(1_500);
+/// Descriptors a frame, below [`wire::MAX_FDS`].
+const LISTENERS_A_FRAME: usize = 100;
+
+/// A worker process that is ready.
+pub(super) struct Process {
+    child: Child,
+    sender: wire::Sender,
+    events: mpsc::Receiver<Event>,
+    reader: JoinHandle<()>,
+    pub(super) pid: u32,
+    pub(super) started: Instant,
+}
+
+impl Process {
+    /// Launch, greet, and wait until its threads run.
+    pub(super) async fn start(mut command: std::process::Command, hello: &Hello) -> Result<Self, WorkerError> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
+        // A group of its own: an interrupt from the terminal is for us, and we drain it.
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
+        let mut command = tokio::process::Command::from(command);
+        let child = command.kill_on_drop(true).spawn().map_err(WorkerError::Spawn)?;
+        // The command holds the worker's end: while it stood, the worker's death would not close the socket.
+        drop(command);
+        ours.set_nonblocking(true).map_err(WorkerError::Spawn)?;
+        let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
+        let (tx, events) = mpsc::channel(16);
+        let reader = tokio::spawn(read(receiver, tx));
+        let mut process = Self { pid: child.id().unwrap_or(0), child, sender, events, reader, started: Instant::now() };
+        process.send(&Command::Hello(hello.clone()), &[]).await?;
+        process
+            .wait("be ready", READY, |event| match event {
+                Event::Ready { version, .. } if *version == WIRE_VERSION => Some(Ok(())),
+                Event::Ready { version, .. } => Some(Err(WorkerError::Version(*version))),
+                Event::Refused { reason } => Some(Err(WorkerError::Refused(reason.clone()))),
+                _ => None,
+            })
+            .await??;
+        Ok(process)
+    }
+
+    /// Have every thread serve by a snapshot.
+    pub(super) async fn apply(&mut self, snapshot: &Snapshot) -> Result<(), WorkerError> {
+        self.send(&Command::Apply(Box::new(snapshot.clone())), &[]).await?;
+        let ours = snapshot.generation;
+        self.wait("take the snapshot", APPLY, |event| match event {
+            Event::Applied { generation } if *generation == ours => Some(Ok(())),
+            Event::Rejected { generation, reason } if *generation == ours => {
+                Some(Err(WorkerError::Rejected(reason.clone())))
+            }
+            _ => None,
+        })
+        .await?
+    }
+
+    /// Accept on these listeners too.
+    pub(super) async fn listen(&mut self, listeners: &[&Listener]) -> Result<(), WorkerError> {
+        for some in listeners.chunks(LISTENERS_A_FRAME) {
+            let infos = some.iter().map(|l| ListenerInfo { id: l.id, thread: l.worker, address: l.address }).collect();
+            let fds: Vec<_> = some.iter().map(|listener| listener.socket.as_fd()).collect();
+            self.send(&Command::Listen(infos), &fds).await?;
+        }
+        Ok(())
+    }
+
+    /// No longer accept on these.
+    pub(super) async fn unlisten(&mut self, ids: Vec<u64>) -> Result<(), WorkerError> {
+        if ids.is_empty() { Ok(()) } else { self.send(&Command::Unlisten(ids), &[]).await }
+    }
+
+    /// What it counted.
+    pub(super) async fn report(&mut self) -> Result<Report, WorkerError> {
+        self.send(&Command::Report, &[]).await?;
+        let take = |event: &Event| match event {
+            Event::Report(report) => Some(Report::clone(report)),
+            _ => None,
+        };
+        self.wait("report", REPORT, take).await
+    }
+
+    /// Ends when the process does.
+    pub(super) async fn ended(&mut self) -> WorkerError {
+        // What it says without being asked (a report that came late) is no answer to anything.
+        while self.events.recv().await.is_some() {}
+        self.died().await
+    }
+
+    /// Accept no more, and end within the grace.
+    pub(super) async fn drain(mut self, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        if self.send(&Command::Drain { grace_ms }, &[]).await.is_ok() {
+            // The worker cuts what is left at the end of the grace; a second more is for that.
+            let deadline = Instant::now() + grace + Duration::from_secs(1);
+            let _ = timeout_at(deadline, self.child.wait()).await;
+        }
+        self.kill().await;
+    }
+
+    /// End it now, and leave no zombie.
+    pub(super) async fn kill(&mut self) {
+        let _ = self.child.start_kill();
+        let _ = timeout(Duration::from_secs(5), self.child.wait()).await;
+        self.reader.abort();
+    }
+
+    async fn send(&mut self, command: &Command, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), WorkerError> {
+        match timeout(SEND, self.sender.send(command, fds)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(WireError::Io(_) | WireError::Closed)) => Err(self.died().await),
+            Ok(Err(e)) => Err(WorkerError::Wire(e)),
+            Err(_) => Err(WorkerError::Deadline { what: "take a message", after: SEND }),
+        }
+    }
+
+    async fn wait<T>(
+        &mut self,
+        what: &'static str,
+        after: Duration,
+        mut take: impl FnMut(&Event) -> Option<T>,
+    ) -> Result<T, WorkerError> {
+        let deadline = Instant::now() + after;
+        loop {
+            match timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => {
+                    if let Some(answer) = take(&event) {
+                        return Ok(answer);
+                    }
+                }
+                Ok(None) => return Err(self.died().await),
+                Err(_) => return Err(WorkerError::Deadline { what, after }),
+            }
+        }
+    }
+
+    async fn died(&mut self) -> WorkerError {
+        match timeout(Duration::from_millis(500), self.child.wait()).await {
+            Ok(Ok(status)) => WorkerError::Died(status.to_string()),
+            _ => WorkerError::Died("it closed its control socket".into()),
+        }
+    }
+}
+
+/// Reads in a task of its own, because a half-read frame cannot be taken up again.
+async fn read(mut receiver: wire::Receiver, events: mpsc::Sender<Event>) {
+    loop {
+        match receiver.receive::<Event>().await {
+            Ok((event, _)) => {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            Err(WireError::Closed | WireError::Io(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "worker: message not understood");
+                return;
+            }
+        }
+    }
+}
