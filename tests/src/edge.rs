@@ -43,7 +43,7 @@ impl<'a> Edge<'a> {
     pub fn start(lab: &'a Lab, config: &str) -> Result<Self> {
         let file = lab.folder().join("bailey.toml");
         write(&file, config)?;
-        let command = lab.edge.command(binary("bailey")?);
+        let command = lab.edge.host_command(binary("bailey")?);
         Self::launch(command, file, Some(&lab.edge), METRICS.parse()?)
     }
 

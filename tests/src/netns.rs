@@ -66,6 +66,16 @@ impl Namespace {
         command
     }
 
+    /// A command that runs inside as on a host of its own: /sys shows this namespace's interfaces, as it does after
+    /// `ip netns exec`, but the BPF file system is the one that everybody sees.
+    pub fn host_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        const SYS: &str = "mount --bind /sys/fs/bpf /mnt && mount -t sysfs sysfs /sys && \
+                           mount --bind /mnt /sys/fs/bpf && umount /mnt && exec \"$@\"";
+        let mut command = self.command("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", SYS, "sh"]).arg(program);
+        command
+    }
+
     /// Run a command inside to its end; its standard output, or an error with everything it said.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
         finish(self.command(program).args(arguments))
