@@ -188,10 +188,12 @@ where
 #[derive(Clone, Copy)]
 struct LocalTasks;
 
-impl<F: Future + 'static> Executor<F> for LocalTasks {
+impl<F> Executor<F> for LocalTasks
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(async move {
-            task.await;
-        }));
+        drop(tokio::task::spawn_local(task));
     }
 }
