@@ -38,7 +38,7 @@ pub const WORKER_SOCKETS: &str = "WORKER_SOCKETS";
 pub const CPUS: &str = "CPUS";
 /// Map name: packets and bytes by service and verdict.
 pub const COUNTERS: &str = "COUNTERS";
-/// Map name: connections assigned by worker.
+/// Map name: connections assigned by worker. A SYN that is sent again is assigned again, to the same worker.
 pub const WORKER_FLOWS: &str = "WORKER_FLOWS";
 
 /// Slots that the flow hash falls into. A power of two; 64 slots a worker at 64 workers keep shares within a few percent.

@@ -4,8 +4,8 @@
 //! service manager is told. Whatever fails takes back what was done before it. End: drain, then everything out.
 
 use crate::admin::{self, AdminSocket, SocketError};
-use crate::config::{Config, LoadError, Loaded, Severity};
-use crate::datapath::{Datapath, DatapathError};
+use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Severity};
+use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::health;
 use crate::metrics;
 use crate::reconcile::{Event, Reconciler, Refusal};
@@ -64,11 +64,25 @@ pub enum RunError {
 }
 
 /// Run until SIGTERM or SIGINT.
-pub async fn run(_path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
-    Err(RunError::Datapath(DatapathError::Kernel {
-        what: format!("datapath {:?}", loaded.config.edge.datapath),
-        why: "is not part of this build".into(),
-    }))
+pub async fn run(path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
+    let workers = (0..).zip(&loaded.config.edge.cpus).map(|(index, cpu)| Worker { index, cpu: *cpu }).collect();
+    if loaded.config.edge.datapath == DatapathKind::Sockets {
+        return serve(path, loaded, async |_| Ok(SocketsDatapath::new(workers))).await;
+    }
+    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers)).await).await
+}
+
+fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
+    KernelOptions {
+        name: edge.name.clone(),
+        interfaces: edge.interfaces.clone(),
+        native: edge.datapath == DatapathKind::Native,
+        steering: edge.steering,
+        workers,
+        max_services: edge.max_services,
+        max_addresses: edge.max_addresses,
+        packet_log_sample: edge.packet_log_sample,
+    }
 }
 
 /// Log to standard error, by `[edge] log`.

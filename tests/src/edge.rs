@@ -43,7 +43,7 @@ impl<'a> Edge<'a> {
     pub fn start(lab: &'a Lab, config: &str) -> Result<Self> {
         let file = lab.folder().join("bailey.toml");
         write(&file, config)?;
-        let command = lab.edge.command(binary("bailey")?);
+        let command = lab.edge.host_command(binary("bailey")?);
         Self::launch(command, file, Some(&lab.edge), METRICS.parse()?)
     }
 
@@ -73,7 +73,9 @@ impl<'a> Edge<'a> {
                 return Ok(Err(status));
             }
             let outcome = edge.cli(&["status", "--json"])?;
-            if outcome.code != Some(0) {
+            // Not by the exit code: an edge with an empty pool serves, and is unhealthy.
+            let status: Option<Value> = serde_json::from_str(&outcome.stdout).ok();
+            if !status.is_some_and(|status| status["worker"]["up"] == true) {
                 bail!("bailey status: {outcome:?}");
             }
             Ok(Ok(()))
@@ -132,8 +134,7 @@ impl<'a> Edge<'a> {
 
     /// Process id of the worker, when there is one now.
     pub fn worker(&self) -> Option<u32> {
-        // Between fork and exec a child still has its parent's name; the kernel cuts names at 15 bytes.
-        children(self.id()).into_iter().find(|(_, name)| name.starts_with("bailey-worker")).map(|(id, _)| id)
+        children(self.id()).into_iter().find(|(_, name)| name == "bailey-worker").map(|(id, _)| id)
     }
 
     /// The process.

@@ -16,6 +16,7 @@
 //! | [`foreign`] | somebody else's XDP program |
 //! | [`packet`] | frames byte by byte |
 //! | [`privilege`] | what a packet test needs |
+//! | [`random`] | numbers that a seed repeats |
 //! | [`docs`] | the reference pages as data |
 //! | [`wait`] | conditions with a deadline |
 
@@ -34,4 +35,5 @@ pub mod packet;
 pub mod pki;
 pub mod privilege;
 pub mod process;
+pub mod random;
 pub mod wait;

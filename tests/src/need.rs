@@ -25,7 +25,7 @@ impl Need {
         if !is_bpffs(Path::new("/sys/fs/bpf")) {
             return Some("the BPF file system at /sys/fs/bpf (cargo xtask setup mounts it)".into());
         }
-        ["ip", "ethtool", "nsenter", "curl", "openssl", "nginx", "ping"]
+        ["ip", "ethtool", "nsenter", "unshare", "curl", "openssl", "nginx", "ping"]
             .into_iter()
             .find(|tool| find(tool).is_none())
             .map(|tool| format!("the program `{tool}` (cargo xtask setup installs it)"))

@@ -6,11 +6,15 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use rustix::thread::LinkNameSpaceType;
 
 use crate::need;
+use crate::process::{children, signal_process};
+use crate::wait::wait_for;
 
 const PREFIX: &str = "blylab";
 
@@ -59,6 +63,16 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+    }
+
+    /// A command that runs inside as on a host of its own: /sys shows this namespace's interfaces, as it does after
+    /// `ip netns exec`, but the BPF file system is the one that everybody sees.
+    pub fn host_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        const SYS: &str = "mount --bind /sys/fs/bpf /mnt && mount -t sysfs sysfs /sys && \
+                           mount --bind /mnt /sys/fs/bpf && umount /mnt && exec \"$@\"";
+        let mut command = self.command("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", SYS, "sh"]).arg(program);
         command
     }
 
@@ -148,6 +162,18 @@ pub fn sweep() {
     }
 }
 
+/// Take away everything of this process at once, as its owners would have on their way out. For an interrupt.
+pub fn abandon() {
+    for (child, _) in children(std::process::id()) {
+        let _ = signal_process(child, Signal::TERM);
+    }
+    let gone = || children(std::process::id()).is_empty().then_some(());
+    // What does not end in time ends with its namespace.
+    let _ = wait_for("our processes to end", Duration::from_secs(5), gone);
+    let own = format!("{PREFIX}-{}-", std::process::id());
+    names("/run/netns").iter().filter(|name| name.starts_with(&own)).for_each(|name| remove(name));
+}
+
 fn is_stale(name: &str) -> bool {
     let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
     process.is_some_and(|process| !std::path::Path::new(&format!("/proc/{process}")).exists())
@@ -164,7 +190,7 @@ fn remove(name: &str) {
         for pid in pids.split_whitespace().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
             // A thread of our own that works inside is listed under our own id.
             if pid != rustix::process::getpid() {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         }
     }

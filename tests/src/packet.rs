@@ -103,8 +103,17 @@ impl Packet {
         let at = self.bytes.len();
         self.next = Some((at, 1));
         // A PadN option over the rest (RFC 8200, 4.2); for a routing header: type 1, no segments left.
-        self.put(&[0, units, 1, if kind == ROUTING { 0 } else { 4 + units.saturating_mul(8) }, 0, 0, 0, 0])
-            .put(&vec![0; usize::from(units) * 8])
+        self.put(&[
+            0,
+            units,
+            1,
+            if kind == ROUTING { 0 } else { units.saturating_mul(8).saturating_add(4) },
+            0,
+            0,
+            0,
+            0,
+        ])
+        .put(&vec![0; usize::from(units) * 8])
     }
 
     /// An IPv6 fragment header.
@@ -157,6 +166,13 @@ impl Packet {
             self.bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
         }
         self.bytes
+    }
+
+    /// The finished frame, filled up to `len` bytes as a NIC does; what is filled belongs to no header.
+    pub fn build_padded(self, len: usize) -> Vec<u8> {
+        let mut frame = self.build();
+        frame.resize(frame.len().max(len), 0);
+        frame
     }
 
     fn protocol(&mut self, protocol: u8) {

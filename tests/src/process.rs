@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -42,7 +43,8 @@ impl Process {
     pub fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).with_context(|| format!("open {log:?}"))?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // A group of its own: Ctrl-C at the terminal is for the lab, which then ends its processes in order.
+        command.process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
         Ok(Self { name: name.into(), child, log })
     }
@@ -106,20 +108,24 @@ pub fn signal_process(id: u32, signal: Signal) -> Result<()> {
     kill_process(pid, signal).with_context(|| format!("signal {signal:?} to process {id}"))
 }
 
-/// Processes whose parent is `id`, with their names.
+/// Processes whose parent is `id` and that run a program, with the name they were called by.
 pub fn children(id: u32) -> Vec<(u32, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // The name stands in parentheses and may hold anything; the parent is the second field after it.
-        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
-        let name = head.split_once('(').map(|(_, name)| name).unwrap_or_default();
-        if tail.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()) == Some(id) {
-            found.push((pid, name.to_string()));
-        }
-    }
-    found
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(*pid) == Some(id)).filter_map(|pid| Some((pid, called(pid)?))).collect()
+}
+
+/// The first word of a process's command line; none when it has ended, also when nobody has waited for it yet.
+pub fn called(id: u32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+    let word = line.split(|byte| *byte == 0).next().filter(|word| !word.is_empty())?;
+    Some(String::from_utf8_lossy(word).into_owned())
+}
+
+fn parent(id: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything; the parent is the second field after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

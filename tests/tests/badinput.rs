@@ -1,7 +1,6 @@
 //! Bad input: a clear error, exit 1, and nothing changed.
 
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use lb_tests::edge::{Outcome, check, cli_command};
@@ -82,10 +81,8 @@ fn refused(outcome: &Outcome, words: &[&str]) -> Result<()> {
 fn run_in(lab: &Lab, config: &str) -> Result<Outcome> {
     let file = lab.folder().join("bad.toml");
     std::fs::write(&file, config)?;
-    let mut command = Command::new("timeout");
-    let patience = Duration::from_secs(20).as_secs().to_string();
-    command.arg(patience).arg("nsenter").arg(format!("--net=/run/netns/{}", lab.edge.name())).arg("--");
-    cli_command(command.arg(binary("bailey")?).args(["run", "--config"]).arg(&file))
+    let mut command = lab.edge.host_command("timeout");
+    cli_command(command.arg("20").arg(binary("bailey")?).args(["run", "--config"]).arg(&file))
 }
 
 fn refuses_config() -> Result<()> {
@@ -149,9 +146,8 @@ fn no_permission() -> Result<()> {
     std::fs::copy(binary("bailey-worker")?, lab.folder().join("bailey-worker"))?;
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(lab.folder().join("edge.key"), PermissionsExt::from_mode(0o644))?;
-    let mut command = Command::new("timeout");
-    command.args(["20", "nsenter"]).arg(format!("--net=/run/netns/{}", lab.edge.name()));
-    command.args(["--", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    let mut command = lab.edge.host_command("timeout");
+    command.args(["20", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
     let outcome = cli_command(command.arg(&program).args(["run", "--config"]).arg(&file))?;
     refused(&outcome, &["permission", "root", "sockets"])?;
     ensure!(Left::see(&lab)?.is_nothing());

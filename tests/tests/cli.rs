@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         lab("a_pools_backends_are_added_weighed_drained_disabled_and_removed", pool_verbs),
         lab("drain_waits_for_requests_in_flight", drain_waits),
         lab("what_was_changed_at_run_time_outlives_a_reload_and_a_worker", overlay),
-        lab("status_exits_1_when_a_backend_is_down", unhealthy),
+        lab("status_exits_1_when_a_pool_has_no_backend_left", unhealthy),
         lab("flow_tells_the_worker_of_a_connection", flow),
         lab("wrong_arguments_exit_2_and_refused_ones_1", wrong),
         plain("without_a_daemon_the_error_names_the_socket", no_daemon),
@@ -164,18 +164,24 @@ fn unhealthy() -> Result<()> {
     let mut backends = lab.start_backends()?;
     let health = "[pool.app.health]\ntype = \"http\"\ninterval = \"100ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 2\n";
     let edge = Edge::start(&lab, &(lab.site("", "") + health))?;
-    let gone = backends.remove(0);
-    let address = gone.address;
-    drop(gone);
-    wait_for("status to be unhealthy", PATIENCE, || (edge.cli(&["status"]).ok()?.code == Some(1)).then_some(()))?;
-    let shown = edge.json(&["pool", "show", "app"])?;
-    ensure!(backend(&shown, address).is_some_and(|b| b["state"] == "down"), "{shown}");
+    let code = || edge.cli(&["status"]).ok()?.code;
+    ensure!(code() == Some(0));
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    drop(backends.remove(0));
+    wait_for("the check to fail", PATIENCE, || {
+        let shown = edge.json(&["pool", "show", "app"]).ok()?;
+        backend(&shown, addresses[0]).is_some_and(|backend| backend["state"] == "down").then_some(())
+    })?;
     ensure!(answering(&lab)? == ["backend2"]);
-    ensure!(edge.metrics()?.sum("bailey_backend_up", &[("backend", &address.to_string())]) == 0.0);
-    backends.push(lb_tests::backend::Backend::start(&lab.backends[0], "backend1", address)?);
-    wait_for("status to be healthy", PATIENCE, || (edge.cli(&["status"]).ok()?.code == Some(0)).then_some(()))?;
-    ensure!(answering(&lab)? == ["backend1", "backend2"]);
-    Ok(())
+    ensure!(edge.metrics()?.sum("bailey_backend_up", &[("backend", &addresses[0].to_string())]) == 0.0);
+    // One of two is down and the pool serves; with both down it does not.
+    drop(backends);
+    wait_for("status to be unhealthy", PATIENCE, || (code() == Some(1)).then_some(()))?;
+    ensure!(edge.done(&["pool", "show", "app"])?.contains("down"));
+    ensure!(get(&lab)?.starts_with("503"), "a pool without a backend answered {}", get(&lab)?);
+    let _again = lab.start_backends()?;
+    wait_for("status to be healthy", PATIENCE, || (code() == Some(0)).then_some(()))?;
+    wait_for("both to answer", PATIENCE, || (answering(&lab).ok()? == ["backend1", "backend2"]).then_some(()))
 }
 
 fn flow() -> Result<()> {

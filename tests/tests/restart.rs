@@ -10,7 +10,7 @@ use lb_tests::client::{Protocol, Target};
 use lb_tests::edge::Edge;
 use lb_tests::harness::{lab, main as run};
 use lb_tests::lab::{Lab, VIP4};
-use lb_tests::process::signal_process;
+use lb_tests::process::{called, signal_process};
 use lb_tests::wait::{PATIENCE, wait_for};
 use rustix::process::Signal;
 
@@ -119,7 +119,6 @@ fn control_plane_killed() -> Result<()> {
     ensure!(reply.status == 200, "{reply:?}");
     drop(edge);
     wait_for("the orphaned worker to end", Duration::from_secs(40), || {
-        let status = std::fs::read_to_string(format!("/proc/{worker}/comm")).unwrap_or_default();
-        (!status.starts_with("bailey-worker")).then_some(())
+        called(worker).is_none_or(|name| name != "bailey-worker").then_some(())
     })
 }

@@ -7,7 +7,6 @@ use crate::io::Metered;
 use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
 use crate::thread::Thread;
 use crate::tls;
-use crate::view::{ServiceView, View};
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -69,18 +68,17 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
     let peer = peer.ip().to_canonical();
-    let client = |thread: &Rc<Thread>, state, at: (Rc<View>, Rc<ServiceView>), proto| {
-        Rc::new(Client::new(thread.clone(), state, at, peer, proto, incoming_cpu))
-    };
+    let place = (view.generation(), index);
+    let client =
+        |proto| Rc::new(Client::new(thread.clone(), state, service.name.clone(), place, peer, proto, incoming_cpu));
     match &compiled.tls {
         None => {
-            let client = client(thread, state, (view.clone(), service), "http");
-            tokio::task::spawn_local(serve::clear(stream, client, registration));
+            tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
         }
         Some(tls) => {
             let config = tls.config.clone();
             let timeout = compiled.timeouts.handshake;
-            let client = client(thread, state, (view.clone(), service.clone()), "https");
+            let client = client("https");
             tokio::task::spawn_local(async move {
                 if let Some(stream) = handshake(stream, config, timeout, &service.stats).await {
                     serve::tls(stream, client, registration).await;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-/// Times of one client connection, and what counts it as open: it lives as long as its socket.
+/// Times of one client connection, and what counts it as open: the socket's end is its end.
 #[derive(Debug)]
 pub(crate) struct ConnState {
     service: Arc<ServiceStats>,
@@ -114,10 +114,8 @@ impl Meter for ConnState {
         self.service.sent.add(n as u64);
         self.last_io.set(clock::now());
     }
-}
 
-impl Drop for ConnState {
-    fn drop(&mut self) {
+    fn closed(&self) {
         self.service.active.dec();
         self.thread.active.dec();
     }
@@ -217,7 +215,8 @@ pub(crate) struct Client {
     pub(crate) proto: HeaderValue,
     /// CPU that the kernel delivered the connection on.
     pub(crate) incoming_cpu: Option<u32>,
-    current: RefCell<(Rc<View>, Rc<ServiceView>)>,
+    /// Generation, and the service's place in it.
+    place: Cell<(u64, usize)>,
     served_by: RefCell<(u64, Option<HeaderValue>)>,
 }
 
@@ -225,7 +224,8 @@ impl Client {
     pub(crate) fn new(
         thread: Rc<Thread>,
         state: Arc<ConnState>,
-        (view, service): (Rc<View>, Rc<ServiceView>),
+        service: Arc<str>,
+        place: (u64, usize),
         address: std::net::IpAddr,
         proto: &'static str,
         incoming_cpu: Option<u32>,
@@ -234,26 +234,26 @@ impl Client {
         Client {
             thread,
             state,
-            service: service.name.clone(),
+            service,
             address,
             proto: HeaderValue::from_static(proto),
             incoming_cpu,
-            current: RefCell::new((view, service)),
+            place: Cell::new(place),
             served_by: RefCell::new((0, None)),
         }
     }
 
-    /// The thread's generation, and this connection's service in it. Where the service is gone (the connection is
-    /// being closed for that) the last generation that had it.
-    pub(crate) fn current(&self) -> (Rc<View>, Rc<ServiceView>) {
-        let newest = self.thread.view();
-        let mut current = self.current.borrow_mut();
-        if !Rc::ptr_eq(&newest, &current.0)
-            && let Some(service) = newest.service(&self.service)
-        {
-            *current = (newest, service);
+    /// The thread's generation, and this connection's service in it. None where the service is gone; the connection
+    /// is being closed for that.
+    pub(crate) fn current(&self) -> Option<(Rc<View>, Rc<ServiceView>)> {
+        let view = self.thread.view();
+        let (generation, mut index) = self.place.get();
+        if generation != view.generation() {
+            index = view.place_of(&self.service)?;
+            self.place.set((view.generation(), index));
         }
-        current.clone()
+        let service = view.services[index].clone();
+        Some((view, service))
     }
 
     /// Value of the header that names the worker.

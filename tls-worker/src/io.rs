@@ -15,21 +15,29 @@ pub(crate) trait Meter {
     fn read(&self, n: usize);
     /// So many bytes were written.
     fn wrote(&self, n: usize);
+    /// The stream is closed.
+    fn closed(&self);
 }
 
 /// A stream whose bytes are told to a [`Meter`].
-pub(crate) struct Metered<T, M> {
+pub(crate) struct Metered<T, M: Meter> {
     inner: T,
     meter: Arc<M>,
 }
 
-impl<T, M> Metered<T, M> {
+impl<T, M: Meter> Metered<T, M> {
     pub(crate) fn new(inner: T, meter: Arc<M>) -> Self {
         Metered { inner, meter }
     }
 
     pub(crate) fn get_ref(&self) -> &T {
         &self.inner
+    }
+}
+
+impl<T, M: Meter> Drop for Metered<T, M> {
+    fn drop(&mut self) {
+        self.meter.closed();
     }
 }
 

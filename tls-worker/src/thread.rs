@@ -13,7 +13,7 @@ use crate::view::View;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -223,12 +223,13 @@ impl Thread {
         let view = Rc::new(View::new(self, compiled));
         let used: Vec<u64> = view.pools.iter().filter_map(|p| p.tls.as_ref()).map(|t| t.identity.id).collect();
         self.upstream_configs.borrow_mut().retain(|id, _| used.contains(id));
-        let gone = |bell: &&Rc<Bell>| view.service(&bell.service).is_none();
+        let gone = |bell: &&Rc<Bell>| view.place_of(&bell.service).is_none();
         self.open.borrow().values().filter(gone).for_each(|bell| bell.ring(Signal::Finish));
-        let old = self.view.replace(view);
-        drop(old);
+        let serving: HashSet<*const Backend> =
+            view.pools.iter().flat_map(|p| &p.all).map(|c| Rc::as_ptr(&c.backend)).collect();
         let mut backends = self.backends.borrow_mut();
-        backends.values().filter(|b| Rc::strong_count(b) == 1).for_each(|b| b.drop_idle());
+        backends.values().filter(|b| !serving.contains(&Rc::as_ptr(b))).for_each(|b| b.retire());
+        drop(self.view.replace(view));
         stats::bound(&mut backends, |b| Rc::strong_count(b) == 1);
         self.registry.borrow_mut().bound();
     }

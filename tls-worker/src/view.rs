@@ -39,8 +39,9 @@ impl View {
         self.compiled.generation
     }
 
-    pub(crate) fn service(&self, name: &str) -> Option<Rc<ServiceView>> {
-        self.by_name.get(name).map(|i| self.services[*i].clone())
+    /// Where a service is in `services`.
+    pub(crate) fn place_of(&self, service: &str) -> Option<usize> {
+        self.by_name.get(service).copied()
     }
 }
 
@@ -119,10 +120,8 @@ fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
         .map(|(index, b)| Choice { index, weight: b.weight, backend: thread.backend(&pool.name, b.address) })
         .collect();
     for (choice, b) in all.iter().zip(&pool.backends) {
-        choice.backend.set_identity(identity);
-        if matches!(b.state, BackendState::Down | BackendState::Disabled) {
-            choice.backend.drop_idle();
-        }
+        let serves = matches!(b.state, BackendState::Up | BackendState::Draining);
+        choice.backend.configure(identity, serves);
     }
     let mut up: Vec<Choice> =
         all.iter().filter(|c| pool.backends[c.index].state == BackendState::Up).cloned().collect();

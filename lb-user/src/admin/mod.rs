@@ -5,6 +5,8 @@ pub mod api;
 pub mod client;
 mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use server::serve;

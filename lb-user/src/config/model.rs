@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tls_worker::api;
 
+pub use crate::datapath::Steering;
+
 /// One file, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -65,17 +67,6 @@ pub enum DatapathKind {
     Generic,
     /// No BPF.
     Sockets,
-}
-
-/// How a flow finds its worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steering {
-    /// [`Steering::Rss`] where the queues cover the workers.
-    Auto,
-    /// By the flow's hash.
-    Hash,
-    /// By the queue that the NIC chose.
-    Rss,
 }
 
 /// Where operators and Prometheus reach the edge.

@@ -1,7 +1,7 @@
 //! Listening sockets, made with the options that workers count on: not blocking, closed on exec, a long queue.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,12 @@ pub(super) fn listener(worker: u32, address: Option<SocketAddr>, socket: OwnedFd
     Listener { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), worker, address, socket: Arc::new(socket) }
 }
 
-/// A listener that nobody reaches by its own address, for connections that the kernel half assigns. It takes both
-/// families; on a host without IPv6 only IPv4.
+/// A listener that only this host reaches by its own address, for connections that the kernel half assigns. It takes
+/// both families; on a kernel without IPv6 only IPv4.
 pub(super) fn assigned() -> io::Result<OwnedFd> {
-    match bound(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), false, false) {
+    // Bound to an IPv6 address proper, even the loopback's, the kernel makes it IPv6-only (`__inet6_bind`), and an
+    // IPv6-only socket is not assigned IPv4 connections. Bound to a mapped one it takes both.
+    match bound(SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 0)), false, false) {
         Err(e) if no_ipv6(&e) => bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, false),
         result => result,
     }
@@ -40,9 +42,7 @@ pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
-    // EAFNOSUPPORT: not in the kernel; EADDRNOTAVAIL: disabled on the loopback.
-    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn bound(address: SocketAddr, v6_only: bool, reuse_port: bool) -> io::Result<OwnedFd> {

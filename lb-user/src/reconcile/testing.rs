@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tls_worker::api;
+use tokio::time::Instant;
 
 /// Services of these names, each on a port of its own, all to the pool `p`.
 pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> Config {
@@ -45,5 +46,23 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             tls: None,
             health: None,
         }],
+    }
+}
+
+/// An edge with one service and one backend, and no worker yet.
+pub(crate) fn state(backend: SocketAddr) -> super::State {
+    super::State {
+        started: Instant::now(),
+        config: config(&["web"], [(backend, 1)].into()).into(),
+        warnings: [].into(),
+        overlay: super::Overlay::default(),
+        health: BTreeMap::new(),
+        checks: BTreeMap::new(),
+        generation: 1,
+        ids: super::ServiceIds::default(),
+        datapath: Default::default(),
+        counters: Default::default(),
+        worker: Default::default(),
+        reloads: (0, 0),
     }
 }

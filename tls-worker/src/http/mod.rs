@@ -25,7 +25,10 @@ use std::time::Instant;
 async fn handle(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
-    let (view, service) = client.current();
+    let Some((view, service)) = client.current() else {
+        client.state.stats().rejected.inc(Rejection::NoRoute);
+        return Ok(Fault::Rejected(Rejection::NoRoute).response());
+    };
     let mut by = Answered::default();
     let mut response = match answer(&client, &view, &service, request, &mut by).await {
         Ok(response) => response,

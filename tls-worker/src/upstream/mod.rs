@@ -29,6 +29,8 @@ pub(crate) struct Backend {
     idle: RefCell<Vec<Kept>>,
     /// [`UpstreamIdentity::id`] that connections must have been made under; 0: clear text.
     identity: Cell<u64>,
+    /// Whether connections wait here for a next request.
+    keeps: Cell<bool>,
     credit: Cell<i64>,
 }
 
@@ -39,21 +41,24 @@ impl Backend {
             stats: Arc::default(),
             idle: RefCell::default(),
             identity: Cell::new(0),
+            keeps: Cell::new(true),
             credit: Cell::new(0),
         }
     }
 
-    /// Connections made under another identity are not used any more.
-    pub(crate) fn set_identity(&self, identity: u64) {
-        if self.identity.replace(identity) != identity {
-            self.drop_idle();
+    /// A new generation: connections made under another identity are not used any more, and none are kept where no
+    /// request will come.
+    pub(crate) fn configure(&self, identity: u64, keeps: bool) {
+        self.keeps.set(keeps);
+        if self.identity.replace(identity) != identity || !keeps {
+            let dropped = std::mem::take(&mut *self.idle.borrow_mut());
+            drop(dropped);
         }
     }
 
-    /// Close the connections that have no request.
-    pub(crate) fn drop_idle(&self) {
-        let dropped = std::mem::take(&mut *self.idle.borrow_mut());
-        drop(dropped);
+    /// It is in no snapshot any more.
+    pub(crate) fn retire(&self) {
+        self.configure(self.identity.get(), false);
     }
 }
 

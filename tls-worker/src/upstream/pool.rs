@@ -77,7 +77,8 @@ impl Lease {
             idle.retain(|k| !k.sender.is_closed());
         }
         let good = !kept.sender.is_closed() && !kept.state.is_uploading();
-        if good && kept.identity == self.backend.identity.get() && idle.len() < self.max_idle {
+        let wanted = self.backend.keeps.get() && kept.identity == self.backend.identity.get();
+        if good && wanted && idle.len() < self.max_idle {
             kept.state.enter(Phase::Idle);
             idle.push(kept);
         } else if !good {

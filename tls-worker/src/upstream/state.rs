@@ -29,7 +29,7 @@ pub(crate) enum Phase {
 const PHASES: [Phase; 6] =
     [Phase::Idle, Phase::Sending, Phase::SendingClient, Phase::Waiting, Phase::Receiving, Phase::ReceivingClient];
 
-/// See the module. It lives as long as the socket and counts it as open.
+/// See the module. It counts the connection as open until its socket is closed.
 #[derive(Debug)]
 pub(crate) struct UpState {
     backend: Arc<BackendStats>,
@@ -174,10 +174,8 @@ impl Meter for UpState {
     fn wrote(&self, _n: usize) {
         self.last_io.set(clock::now());
     }
-}
 
-impl Drop for UpState {
-    fn drop(&mut self) {
+    fn closed(&self) {
         self.backend.open.dec();
     }
 }

@@ -1,6 +1,6 @@
 //! Attaching `edge` to interfaces and `steer` to the network namespace, by links that are pinned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,12 +29,13 @@ pub(super) struct Attached {
     _link: PinnedLink,
 }
 
-/// The interfaces of these names.
+/// The interfaces of these names; one that is named twice once.
 pub(super) async fn interfaces(netlink: &Netlink, names: &[String]) -> Result<Vec<Interface>, DatapathError> {
     let mut all = netlink.interfaces().await?;
     let available = listed(&all);
+    let names: BTreeSet<&String> = names.iter().collect();
     names
-        .iter()
+        .into_iter()
         .map(|name| {
             let missing = || DatapathError::NoInterface { name: name.clone(), available: available.clone() };
             all.remove(name).ok_or_else(missing)

@@ -95,7 +95,7 @@ fn load_object(setup: &Setup<'_>, cpus: u32) -> Result<Ebpf, DatapathError> {
     EbpfLoader::new()
         .map_max_entries(abi::SERVICES, entries)
         .map_max_entries(abi::VIPS, entries)
-        .map_max_entries(abi::COUNTERS, (setup.bounds.services + 1) * Verdict::COUNT)
+        .map_max_entries(abi::COUNTERS, setup.bounds.services.saturating_add(1).saturating_mul(Verdict::COUNT))
         .map_max_entries(abi::CPU_WORKER, cpus)
         .map_max_entries(abi::CPUS, cpus)
         .override_global(aya_log::LEVEL, &log_level, true)

@@ -1,0 +1,112 @@
+//! Server and client over a socket in a directory of their own, with a reconciler that answers as it is told.
+
+use super::api::*;
+use super::client::{Client, ClientError};
+use super::*;
+use crate::reconcile::{ChangeError, Event, PoolChange, Refusal, testing};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const BACKEND: &str = "10.0.0.1:80";
+
+/// A server, and a client for it.
+fn serving() -> (tempfile::TempDir, Client) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let socket = AdminSocket::bind(&path).unwrap();
+    let (events, mut asked) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(event) = asked.recv().await {
+            match event {
+                Event::Query { reply, .. } => drop(reply.send(testing::state(BACKEND.parse().unwrap()))),
+                Event::Pool { change: PoolChange::Drain, reply, .. } => drop(reply.send(Ok(9))),
+                Event::Pool { pool, reply, .. } => {
+                    let _ = reply.send(Err(Refusal::Change(ChangeError::NoPool(pool))));
+                }
+                Event::Reload { reply } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
+                Event::Flow { reply, .. } => drop(reply.send(None)),
+                Event::Shutdown { .. } => return,
+            }
+        }
+    });
+    tokio::spawn(serve(socket, events));
+    (dir, Client::new(&path))
+}
+
+fn request(change: PoolChange) -> PoolRequest {
+    PoolRequest { address: BACKEND.parse().unwrap(), change }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Failure {
+    match result {
+        Err(ClientError::Refused(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_is_answered() {
+    let (_dir, client) = serving();
+    let status: Status = client.get("/v1/status").await.unwrap();
+    assert!(!status.healthy && status.troubles[0].contains("no worker"), "{status:?}");
+    let services: Vec<ServiceRow> = client.get("/v1/services").await.unwrap();
+    assert_eq!(services[0].addresses, ["127.0.0.1:8000"]);
+    let service: ServiceView = client.get("/v1/services/web").await.unwrap();
+    assert_eq!(service.routes[0].pool, "p");
+    let pool: PoolView = client.get("/v1/pools/p").await.unwrap();
+    let address: SocketAddr = BACKEND.parse().unwrap();
+    assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
+    let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain)).await.unwrap();
+    assert_eq!(changed.generation, 9);
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why_and_what_to_do() {
+    let (_dir, client) = serving();
+    let unknown = refused(client.get::<PoolView>("/v1/pools/pp").await);
+    assert!(unknown.error.contains("\"pp\"") && unknown.hint.unwrap().contains("\"p\""));
+    let change = request(PoolChange::Add { weight: Some(2) });
+    assert!(refused(client.post::<_, Changed>("/v1/pools/q", &change).await).error.contains("no pool"));
+    let reload = refused(client.post::<_, Reloaded>("/v1/reload", &()).await);
+    assert!(reload.error.contains("edge.name"), "{reload:?}");
+    assert!(refused(client.get::<Status>("/v1/reload").await).error.contains("not this method"));
+    assert!(refused(client.get::<Status>("/v2").await).error.contains("nothing at"));
+    assert!(refused(client.post::<_, Changed>("/v1/pools/p", &"x").await).error.contains("body"));
+    let huge = "x".repeat(2 << 20);
+    assert!(client.post::<_, Changed>("/v1/pools/p", &huge).await.is_err());
+    let nobody = Client::new(std::path::Path::new("/nonexistent/admin.sock"));
+    let error = nobody.get::<Status>("/v1/status").await.unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/admin.sock") && error.hint().unwrap().contains("bailey run"));
+}
+
+#[tokio::test]
+async fn a_live_socket_is_refused_and_a_dead_one_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/admin.sock");
+    let socket = AdminSocket::bind(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(matches!(AdminSocket::bind(&path), Err(SocketError::Live(_))));
+    drop(socket);
+    assert!(!path.exists());
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a daemon that was killed leaves its socket");
+    let socket = AdminSocket::bind(&path).unwrap();
+    drop(socket);
+    std::fs::write(&path, "a file").unwrap();
+    assert!(matches!(AdminSocket::bind(&path), Err(SocketError::NoSocket(_))));
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_half_a_header_is_cut() {
+    let (dir, _) = serving();
+    let mut stream = tokio::net::UnixStream::connect(dir.path().join("admin.sock")).await.unwrap();
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\n").await.unwrap();
+    let mut text = String::new();
+    timeout(Duration::from_secs(60), stream.read_to_string(&mut text)).await.expect("cut").unwrap();
+    assert!(!text.contains("200"), "{text}");
+}

@@ -1,0 +1,20 @@
+//! The real program, met as its neighbours meet it: by its control socket, by clients, by backends. Each test has a
+//! process of its own; nothing waits for a fixed time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod backends;
+mod control;
+mod http;
+mod streams;
+mod timeouts;
+mod tls;
+
+/// Run a test on a runtime whose tasks stay on its thread.
+pub(crate) fn local(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default()).unwrap();
+    runtime.block_on(test);
+}

@@ -1,0 +1,65 @@
+//! Snapshots with sensible defaults, to be changed where a test is about something else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tls_worker::api::*;
+
+/// `d("100")`: milliseconds.
+pub(crate) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// One clear-text service with one pool of these backends.
+pub(crate) fn http(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
+    Snapshot {
+        generation: 0,
+        services: vec![service("web", at, vec![route("all", &[], None, 0)])],
+        pools: vec![pool("app", backends)],
+        certificates: vec![],
+    }
+}
+
+/// One HTTPS service with one pool of these backends.
+pub(crate) fn https(at: SocketAddr, certificates: Vec<Certificate>, backends: &[SocketAddr]) -> Snapshot {
+    let mut snapshot = http(at, backends);
+    snapshot.services[0].mode = Mode::Https;
+    snapshot.services[0].tls =
+        Some(ServerTls { certificates: (0..certificates.len()).collect(), min_version: TlsVersion::V12, http2: true });
+    snapshot.certificates = certificates;
+    snapshot
+}
+
+pub(crate) fn service(name: &str, at: SocketAddr, routes: Vec<Route>) -> Service {
+    Service {
+        name: name.into(),
+        addresses: vec![ListenAddress { address: at.ip(), port: Some(at.port()) }],
+        mode: Mode::Http,
+        tls: None,
+        routes,
+        timeouts: ClientTimeouts { handshake: ms(20_000), header: ms(20_000), idle: ms(60_000) },
+        served_by_header: None,
+        max_connections_per_thread: 1000,
+    }
+}
+
+pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize) -> Route {
+    let hosts = hosts.iter().map(|h| h.to_string()).collect();
+    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), pool }
+}
+
+pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
+    let backend = |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up };
+    Pool {
+        name: name.into(),
+        balance: Balance::RoundRobin,
+        backends: backends.iter().map(backend).collect(),
+        tls: None,
+        timeouts: BackendTimeouts {
+            connect: ms(20_000),
+            response: ms(20_000),
+            idle: ms(20_000),
+            keepalive: ms(60_000),
+        },
+        max_idle_per_thread: 64,
+    }
+}

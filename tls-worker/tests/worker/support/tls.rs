@@ -1,0 +1,54 @@
+//! Certificates, and TLS for the tests' own clients and backends.
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use std::sync::Arc;
+use tls_worker::api::{Certificate, Der};
+
+/// A self-signed certificate for these names (`*.` and IP addresses too).
+pub(crate) fn certificate(names: &[&str]) -> Certificate {
+    let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+    let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+    Certificate {
+        name: names[0].clone(),
+        names,
+        chain: vec![Der(made.cert.der().to_vec())],
+        key: Der(made.signing_key.serialize_der()),
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A client that trusts these certificates and nothing else.
+pub(crate) fn client(
+    trusted: &[&Certificate],
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for c in trusted {
+        roots.add(CertificateDer::from(c.chain[0].0.clone())).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    config
+}
+
+/// A backend with this certificate.
+pub(crate) fn server(certificate: &Certificate) -> Arc<ServerConfig> {
+    let chain = certificate.chain.iter().map(|d| CertificateDer::from(d.0.clone())).collect();
+    let key = PrivateKeyDer::try_from(certificate.key.0.clone()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
