@@ -17,10 +17,10 @@ pub(super) struct Answer {
     pub(super) active: Active,
 }
 
-/// Get a backend's answer. `by` is told which backend it was, or would have been.
+/// Get a backend's answer to the request in `slot`. `by` is told which backend it was, or would have been.
 pub(super) async fn forward(
     pool: &PoolView,
-    mut request: Request<RequestBody>,
+    slot: &mut Option<Request<RequestBody>>,
     by: &mut Answered,
 ) -> Result<Answer, Fault> {
     // The backend that could not be reached, and what the client is told if no other one can be.
@@ -47,11 +47,11 @@ pub(super) async fn forward(
                 continue;
             }
         };
+        let (Some(state), reused) = (lease.state().cloned(), lease.reused) else { return Err(Fault::BadGateway) };
+        let (Some(sender), Some(mut request)) = (lease.sender(), slot.take()) else { return Err(Fault::BadGateway) };
         let has_body = !request.body().is_end_stream();
         // The backend may close a kept connection just as the request goes out on it.
-        let spare = (lease.reused && !has_body && request.method().is_idempotent()).then(|| copy(&request));
-        let (Some(state), reused) = (lease.state().cloned(), lease.reused) else { return Err(Fault::BadGateway) };
-        let Some(sender) = lease.sender() else { return Err(Fault::BadGateway) };
+        *slot = (reused && !has_body && request.method().is_idempotent()).then(|| copy(&request));
         request.body_mut().attach(state.clone());
         state.begin(has_body);
         let mut error = match sender.try_send_request(request).await {
@@ -65,29 +65,26 @@ pub(super) async fn forward(
         if state.is_client_broke() {
             return Err(Fault::ClientBroke);
         }
-        match (unsent, spare) {
-            (Some(unsent), _) if reused => (request, again) = (unsent, Some(choice)),
-            (None, Some(spare)) if state.failure() == BackendFailure::Reset && !error.error().is_parse() => {
-                (request, again) = (spare, Some(choice));
-            }
-            (unsent, _) => {
-                backend.stats.failures.inc(state.failure());
-                let (address, error) = (backend.address, error.into_error());
-                tracing::debug!(pool = &*pool.name, backend = %address, %error, "no answer");
-                let fault = match state.failure() {
-                    BackendFailure::ResponseTimeout | BackendFailure::IdleTimeout => Fault::GatewayTimeout,
-                    _ => Fault::BadGateway,
-                };
-                match unsent {
-                    // A new connection that was closed before it took anything: as good as not connected.
-                    Some(unsent) if failed.is_none() => {
-                        failed = Some((address, fault));
-                        request = unsent;
-                    }
-                    _ => return Err(fault),
-                }
-            }
+        if reused && unsent.is_some() {
+            (*slot, again) = (unsent, Some(choice));
+            continue;
         }
+        if slot.is_some() && state.failure() == BackendFailure::Reset && !error.error().is_parse() {
+            again = Some(choice);
+            continue;
+        }
+        backend.stats.failures.inc(state.failure());
+        tracing::debug!(pool = &*pool.name, backend = %backend.address, error = %error.error(), "no answer");
+        let fault = match state.failure() {
+            BackendFailure::ResponseTimeout | BackendFailure::IdleTimeout => Fault::GatewayTimeout,
+            _ => Fault::BadGateway,
+        };
+        if unsent.is_none() || failed.is_some() {
+            return Err(fault);
+        }
+        // A new connection that was closed before it took anything: as good as not connected.
+        failed = Some((backend.address, fault));
+        *slot = unsent;
     }
 }
 

@@ -12,50 +12,72 @@ mod upgrade;
 
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
+use crate::upstream::PoolView;
 use crate::view::{Answered, ServiceView, View};
 use body::{RequestBody, ResponseBody};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Answer one request.
-async fn handle(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+/// Answer one request. What needs no waiting is done at once, so that the future that waits is small: it is moved
+/// several times on its way into a task.
+fn handle(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
-    let Some((view, service)) = client.current() else {
-        client.state.stats().rejected.inc(Rejection::NoRoute);
-        return Ok(Fault::Rejected(Rejection::NoRoute).response());
-    };
+    let current = client.current();
     let mut by = Answered::default();
-    let mut response = match answer(&client, &view, &service, request, &mut by).await {
-        Ok(response) => response,
-        Err(fault) => {
+    let mut prepared = match &current {
+        Some((view, service)) => prepare(&client, view, service, request, &mut by),
+        // The service is gone; this connection is being closed for that.
+        None => Err(Fault::Rejected(Rejection::NoRoute)),
+    };
+    async move {
+        let answered = match &mut prepared {
+            Ok(prepared) => answer(&client, prepared, &mut by).await,
+            Err(fault) => Err(*fault),
+        };
+        let mut response = answered.unwrap_or_else(|fault| {
             if let Fault::Rejected(reason) = fault {
-                service.stats.rejected.inc(reason);
+                client.state.stats().rejected.inc(reason);
             }
             fault.response()
+        });
+        if let Some((view, service)) = &current {
+            if let Some(name) = &view.compiled.services[service.index].served_by
+                && let Some(value) = client.served_by(view.generation())
+            {
+                response.headers_mut().insert(name, value);
+            }
+            service.answered(&client.thread, by, response.status(), began.elapsed());
         }
-    };
-    if let Some(name) = &view.compiled.services[service.index].served_by
-        && let Some(value) = client.served_by(view.generation())
-    {
-        response.headers_mut().insert(name, value);
+        response.body_mut().hold(in_flight);
+        Ok(response)
     }
-    service.answered(&client.thread, by, response.status(), began.elapsed());
-    response.body_mut().hold(in_flight);
-    Ok(response)
 }
 
-async fn answer(
-    client: &Rc<Client>,
-    view: &Rc<View>,
-    service: &Rc<ServiceView>,
+/// A request that is ready to go to a backend of this pool.
+struct Prepared {
+    pool: Rc<PoolView>,
+    /// None while it is under way.
+    request: Option<Request<RequestBody>>,
+    /// The client's side of the tunnel that it asks for.
+    upgrade: Option<OnUpgrade>,
+}
+
+fn prepare(
+    client: &Client,
+    view: &View,
+    service: &ServiceView,
     mut request: Request<Incoming>,
     by: &mut Answered,
-) -> Result<Response<ResponseBody>, Fault> {
+) -> Result<Prepared, Fault> {
     let authority = headers::check(&request)?;
     let compiled = &view.compiled.services[service.index];
     let host = headers::host_of(&authority)?;
@@ -63,17 +85,27 @@ async fn answer(
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
     by.route = Some(route);
-    let pool = &view.pools[compiled.routes[route].pool];
-
-    let upgrade = headers::upgrade_of(&request).map(|to| (to, hyper::upgrade::on(&mut request)));
+    let upgrade_to = headers::upgrade_of(&request);
+    let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    headers::rebuild_request(&mut parts, &body, authority, client, upgrade.as_ref().map(|(to, _)| to));
+    headers::rebuild_request(&mut parts, &body, authority, client, upgrade_to.as_ref());
     parts.extensions.clear();
-    let request = Request::from_parts(parts, RequestBody::new(body));
-    let forward::Answer { mut response, lease, active } = forward::forward(pool, request, by).await?;
+    Ok(Prepared {
+        pool: view.pools[compiled.routes[route].pool].clone(),
+        request: Some(Request::from_parts(parts, RequestBody::new(body))),
+        upgrade,
+    })
+}
 
+async fn answer(
+    client: &Rc<Client>,
+    prepared: &mut Prepared,
+    by: &mut Answered,
+) -> Result<Response<ResponseBody>, Fault> {
+    let forward::Answer { mut response, lease, active } =
+        forward::forward(&prepared.pool, &mut prepared.request, by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some((_, client_side)) = upgrade else {
+        let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(client, client_side, response, lease, active);
