@@ -52,7 +52,8 @@ impl Lease {
         if !fresh && let Some(kept) = waiting(backend).await {
             return Ok(lease(kept, true));
         }
-        let kept = connect(pool, backend).await?;
+        // Boxed: rare, and much larger than what every request has to carry.
+        let kept = Box::pin(connect(pool, backend)).await?;
         Ok(lease(kept, false))
     }
 
