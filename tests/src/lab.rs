@@ -162,10 +162,9 @@ impl ServedBy {
     }
 }
 
-/// A temporary folder that the worker's user may pass through.
+/// A temporary folder that the worker's user may pass through. Its name tells the maker, for [`crate::netns::sweep`].
 pub fn folder() -> Result<TempDir> {
     use std::os::unix::fs::PermissionsExt;
-    let builder =
-        tempfile::Builder::new().prefix("bailey-lab-").permissions(PermissionsExt::from_mode(0o755)).tempdir();
-    Ok(builder?)
+    let prefix = format!("{}-", unique_name());
+    Ok(tempfile::Builder::new().prefix(&prefix).permissions(PermissionsExt::from_mode(0o755)).tempdir()?)
 }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -149,16 +150,22 @@ pub fn try_namespaces() -> Result<()> {
     Namespace::new(&unique_name(), "try")?.run(|| Ok(()))
 }
 
-/// Take away what runs that are no more have left: namespaces with their processes, and pins of their edges.
+/// Take away what runs that are no more have left: namespaces with their processes, pins of their edges, folders.
 pub fn sweep() {
-    for name in names("/run/netns").into_iter().filter(|name| is_stale(name)) {
+    take_away(is_stale);
+}
+
+fn take_away(ours: impl Fn(&str) -> bool) {
+    for name in names("/run/netns").into_iter().filter(|name| ours(name)) {
         remove(&name);
     }
-    for name in names("/sys/fs/bpf") {
-        if name.strip_prefix("bailey-").is_some_and(is_stale) {
-            // Best effort: the next run tries again.
-            let _ = std::fs::remove_dir_all(format!("/sys/fs/bpf/{name}"));
-        }
+    let pins = names("/sys/fs/bpf").into_iter().filter(|name| name.strip_prefix("bailey-").is_some_and(&ours));
+    let pins: Vec<_> = pins.map(|name| Path::new("/sys/fs/bpf").join(name)).collect();
+    let temporary = std::env::temp_dir();
+    let folders = names(&temporary).into_iter().filter(|name| ours(name)).map(|name| temporary.join(name));
+    for folder in pins.into_iter().chain(folders) {
+        // Best effort: the next run tries again.
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 
@@ -171,15 +178,15 @@ pub fn abandon() {
     // What does not end in time ends with its namespace.
     let _ = wait_for("our processes to end", Duration::from_secs(5), gone);
     let own = format!("{PREFIX}-{}-", std::process::id());
-    names("/run/netns").iter().filter(|name| name.starts_with(&own)).for_each(|name| remove(name));
+    take_away(|name| name.starts_with(&own));
 }
 
 fn is_stale(name: &str) -> bool {
     let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
-    process.is_some_and(|process| !std::path::Path::new(&format!("/proc/{process}")).exists())
+    process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
 }
 
-fn names(folder: &str) -> Vec<String> {
+fn names(folder: impl AsRef<Path>) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -5,13 +5,17 @@ mod stage;
 mod story;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use lb_tests::edge::Edge;
 use lb_tests::netns::{self, runtime};
 
 use stage::Stage;
+
+static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// Run an edge on real packets and show what it does.
 #[derive(Parser)]
@@ -23,14 +27,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    std::thread::spawn(|| {
-        if runtime().and_then(|runtime| Ok(runtime.block_on(tokio::signal::ctrl_c())?)).is_ok() {
-            println!("\ninterrupted: taking everything away");
-            netns::abandon();
-            std::process::exit(130);
-        }
-    });
-    match demo(args.stay) {
+    let (interrupt, interrupted) = mpsc::channel();
+    std::thread::spawn(move || on_interrupt(&interrupt));
+    match demo(args.stay.then_some(&interrupted)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("\ndid not hold: {error:#}");
@@ -39,7 +38,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(stay: bool) -> Result<()> {
+/// While the demo stays up Ctrl-C lets it end in order; before that it ends everything at once.
+fn on_interrupt(staying: &mpsc::Sender<()>) {
+    if runtime().and_then(|runtime| Ok(runtime.block_on(tokio::signal::ctrl_c())?)).is_err() {
+        return;
+    }
+    if STAYS.load(Ordering::Acquire) {
+        // The receiver lives as long as the demo stays.
+        let _ = staying.send(());
+        return;
+    }
+    println!("\ninterrupted: taking everything away");
+    netns::abandon();
+    std::process::exit(130);
+}
+
+fn demo(stay: Option<&mpsc::Receiver<()>>) -> Result<()> {
     let stage = Stage::set()?;
     stage.introduce();
     let backends = stage.start_backends()?;
@@ -49,12 +63,10 @@ fn demo(stay: bool) -> Result<()> {
         println!("\n--- the edge's log ---\n{}", edge.log());
         return Err(error);
     }
-    if stay {
+    if let Some(interrupted) = stay {
+        STAYS.store(true, Ordering::Release);
         stage.invite();
-        // Until Ctrl-C, which ends the process from the thread that waits for it.
-        loop {
-            std::thread::park();
-        }
+        interrupted.recv().context("nobody listens for Ctrl-C")?;
     }
     story::end(&stage, &mut edge)
 }
