@@ -80,7 +80,8 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
             let timeout = compiled.timeouts.handshake;
             let client = client("https");
             tokio::task::spawn_local(async move {
-                if let Some(stream) = handshake(stream, config, timeout, &service.stats).await {
+                // Boxed: a handshake's state is large, and gone when the connection is idle.
+                if let Some(stream) = Box::pin(handshake(stream, config, timeout, &service.stats)).await {
                     serve::tls(stream, client, registration).await;
                 }
             });

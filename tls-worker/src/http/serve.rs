@@ -13,7 +13,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -39,9 +39,9 @@ const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/pl
     connection: close\r\n\r\n408 the header did not arrive in time\n";
 
 /// Serve a connection after its handshake.
-pub(crate) async fn tls(stream: ClientTls, client: Rc<Client>, registration: Registration) {
+pub(crate) fn tls(stream: ClientTls, client: Rc<Client>, registration: Registration) -> Serving {
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    serve(stream, is_h2, Bytes::new(), client, registration).await;
+    serve(stream, is_h2, Bytes::new(), client, registration)
 }
 
 /// Serve a connection in clear text.
@@ -78,17 +78,15 @@ async fn sniff<T: AsyncRead + Unpin>(stream: &mut T, state: &ConnState) -> Optio
     }
 }
 
-async fn serve<T>(stream: T, is_h2: bool, read_before: Bytes, client: Rc<Client>, registration: Registration)
+/// A connection being served. Boxed: a task is as large as the larger of the two, and lives as long as it is idle.
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+fn serve<T>(stream: T, is_h2: bool, read_before: Bytes, client: Rc<Client>, registration: Registration) -> Serving
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let io = TokioIo::new(Plain::new(stream, read_before, client.state.clone()));
-    // Boxed: the task of a connection is as large as the larger of the two, and lives as long as it is idle.
-    if is_h2 {
-        Box::pin(serve_h2(io, client, registration)).await;
-    } else {
-        Box::pin(serve_h1(io, client, registration)).await;
-    }
+    if is_h2 { Box::pin(serve_h2(io, client, registration)) } else { Box::pin(serve_h1(io, client, registration)) }
 }
 
 /// Why a connection ended.
@@ -101,54 +99,63 @@ enum End {
     Cut,
 }
 
-async fn serve_h1<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration)
+// Not `async fn`: that would keep room for its arguments beside what is made of them.
+fn serve_h1<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let state = client.state.clone();
-    let service = service_fn(move |request| handle(client.clone(), request));
+    // Boxed: hyper keeps room for the future of a request also while there is none.
+    let service = service_fn(move |request| Box::pin(handle(client.clone(), request)));
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_header_size(MAX_HEADER).max_buf_size(MAX_BUFFER);
     let mut connection = builder.serve_connection(io, service).with_upgrades();
     let mut watchdog = Watchdog::new(state.shortest());
-    let mut finishing = false;
-    let end = poll_fn(|cx| {
-        match registration.poll(cx) {
-            Signal::Serve => {}
-            Signal::Finish if finishing => {}
-            Signal::Finish => {
-                finishing = true;
-                Pin::new(&mut connection).graceful_shutdown();
+    async move {
+        let mut finishing = false;
+        let end = poll_fn(|cx| {
+            match registration.poll(cx) {
+                Signal::Serve => {}
+                Signal::Finish if finishing => {}
+                Signal::Finish => {
+                    finishing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Signal::Cut => return Poll::Ready(End::Cut),
             }
-            Signal::Cut => return Poll::Ready(End::Cut),
-        }
-        if Pin::new(&mut connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        watchdog.poll(cx, || state.deadline().0).map(|()| End::Overdue(state.deadline().1))
-    })
-    .await;
-    let End::Overdue(timeout) = end else { return };
-    state.stats().timeouts.inc(timeout);
-    let Some(parts) = connection.into_parts().filter(|_| state.is_quiet()) else { return };
-    let mut stream = parts.io.into_inner();
-    let goodbye = async {
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(End::Done);
+            }
+            watchdog.poll(cx, || state.deadline().0).map(|()| End::Overdue(state.deadline().1))
+        })
+        .await;
+        let End::Overdue(timeout) = end else { return };
+        state.stats().timeouts.inc(timeout);
+        let Some(parts) = connection.into_parts().filter(|_| state.is_quiet()) else { return };
+        Box::pin(goodbye(parts.io.into_inner(), timeout)).await;
+    }
+}
+
+/// Close a connection that is overdue, with a word where one is expected.
+async fn goodbye<T: AsyncWrite + Unpin>(mut stream: T, timeout: ClientTimeout) {
+    let words = async {
         if timeout == ClientTimeout::Header {
             stream.write_all(TIMED_OUT).await?;
         }
         stream.shutdown().await
     };
     // It does not matter whether the client stays to hear it.
-    let _ = tokio::time::timeout(LAST, goodbye).await;
+    let _ = tokio::time::timeout(LAST, words).await;
 }
 
-async fn serve_h2<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration)
+fn serve_h2<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let state = client.state.clone();
     state.set_multiplexed();
-    let service = service_fn(move |request| handle(client.clone(), request));
+    // Boxed: the tasks of streams are moved about by hyper and tokio.
+    let service = service_fn(move |request| Box::pin(handle(client.clone(), request)));
     let mut builder = http2::Builder::new(LocalTasks);
     builder
         .max_concurrent_streams(MAX_STREAMS)
@@ -156,31 +163,33 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER as u32)
         .max_send_buf_size(SEND_BUFFER);
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = builder.serve_connection(io, service);
     let mut watchdog = Watchdog::new(state.shortest());
-    let mut finishing = false;
-    let end = poll_fn(|cx| {
-        match registration.poll(cx) {
-            Signal::Serve => {}
-            Signal::Finish if finishing => {}
-            Signal::Finish => {
-                finishing = true;
-                connection.as_mut().graceful_shutdown();
+    async move {
+        let mut finishing = false;
+        let end = poll_fn(|cx| {
+            match registration.poll(cx) {
+                Signal::Serve => {}
+                Signal::Finish if finishing => {}
+                Signal::Finish => {
+                    finishing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Signal::Cut => return Poll::Ready(End::Cut),
             }
-            Signal::Cut => return Poll::Ready(End::Cut),
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(End::Done);
+            }
+            watchdog.poll(cx, || state.deadline().0).map(|()| End::Overdue(state.deadline().1))
+        })
+        .await;
+        let End::Overdue(timeout) = end else { return };
+        state.stats().timeouts.inc(timeout);
+        if state.is_quiet() {
+            // GOAWAY, so that the client does not take it for a failure.
+            Pin::new(&mut connection).graceful_shutdown();
+            let _ = tokio::time::timeout(LAST, &mut connection).await;
         }
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        watchdog.poll(cx, || state.deadline().0).map(|()| End::Overdue(state.deadline().1))
-    })
-    .await;
-    let End::Overdue(timeout) = end else { return };
-    state.stats().timeouts.inc(timeout);
-    if state.is_quiet() {
-        // GOAWAY, so that the client does not take it for a failure.
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(LAST, connection).await;
     }
 }
 
