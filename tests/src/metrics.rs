@@ -44,7 +44,8 @@ impl Scrape {
 
     /// Their sum; 0 when there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.matching(name, labels).map(|sample| sample.value).sum()
+        // Not sum(): that of nothing is -0.
+        self.matching(name, labels).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// Counters of `before` that are lower here or gone: there must be none.

@@ -1,5 +1,6 @@
 //! A certificate authority of the lab's own (ECDSA P-256), and the certificates it signs.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ impl Authority {
         let identity = Identity { chain: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
         write(&identity.chain, &leaf.pem())?;
         write(&identity.key, &key.serialize_pem())?;
+        std::fs::set_permissions(&identity.key, PermissionsExt::from_mode(0o600))?;
         Ok(identity)
     }
 

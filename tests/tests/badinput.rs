@@ -1,6 +1,6 @@
 //! Bad input: a clear error, exit 1, and nothing changed.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
 use lb_tests::edge::{Outcome, check, cli_command};
@@ -8,6 +8,7 @@ use lb_tests::harness::{lab, main as run, plain};
 use lb_tests::lab::{Lab, folder};
 use lb_tests::left::Left;
 use lb_tests::need::binary;
+use lb_tests::netns::finish;
 use lb_tests::pki::Authority;
 use lb_tests::{edge::Edge, foreign};
 
@@ -144,8 +145,8 @@ fn no_permission() -> Result<()> {
     let program = lab.folder().join("bailey");
     std::fs::copy(binary("bailey")?, &program)?;
     std::fs::copy(binary("bailey-worker")?, lab.folder().join("bailey-worker"))?;
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(lab.folder().join("edge.key"), PermissionsExt::from_mode(0o644))?;
+    // Everything else is allowed to it: its folder, its key.
+    finish(Command::new("chown").args(["-R", "nobody:nogroup"]).arg(lab.folder()))?;
     let mut command = lab.edge.host_command("timeout");
     command.args(["20", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
     let outcome = cli_command(command.arg(&program).args(["run", "--config"]).arg(&file))?;

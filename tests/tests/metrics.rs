@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use http::Request;
 use lb_tests::client::Protocol;
 use lb_tests::docs::documented_metrics;
 use lb_tests::edge::Edge;
@@ -14,7 +12,7 @@ use lb_tests::lab::{Lab, VIP4};
 use lb_tests::need::find;
 use lb_tests::process::signal_process;
 use lb_tests::wait::{PATIENCE, wait_for};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn main() -> ExitCode {
     run(vec![
@@ -33,8 +31,11 @@ fn provoke(lab: &Lab, edge: &Edge, config: &str) -> Result<()> {
         target.get(Protocol::Http2, "/").await?;
         target.get(Protocol::Http1, "/away").await?;
         // Refused before routing: a second Host header is a smuggling attempt (RFC 9112, 3.2).
-        let twice = Request::get("/").header("host", "a.test").header("host", "b.test");
-        target.connect(Protocol::Http1).await?.send(twice, Bytes::new()).await.ok();
+        let mut raw = target.tls(&["http/1.1"]).await?;
+        raw.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        raw.read_to_end(&mut answer).await.ok();
+        ensure!(answer.starts_with(b"HTTP/1.1 400"), "two Host headers: {}", String::from_utf8_lossy(&answer));
         let mut silent = target.tcp().await?;
         silent.read_to_end(&mut Vec::new()).await.ok();
         Ok(())

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
+use tls_worker::api::tls::{TlsError, certified_key};
 use tls_worker::api::{self, Der};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -34,19 +35,15 @@ pub(super) fn certificate(
     section.finish(p);
     let (chain_at, key_at, chain, key) = (chain_at?, key_at?, chain?, key?);
 
-    let signing_key = match rustls::crypto::ring::sign::any_supported_type(&key) {
-        Ok(signing_key) => signing_key,
-        Err(e) => {
-            p.push(
-                Problem::error(key_at.span, format!("{:?} holds a key that cannot be used: {e}", key_at.value))
-                    .help("RSA of at least 2048 bits, ECDSA P-256 and P-384, and Ed25519 can be used"),
-            );
-            return None;
-        }
+    let mut certificate = api::Certificate {
+        name: name.value.clone(),
+        names: Vec::new(),
+        chain: chain.iter().map(|der| Der(der.to_vec())).collect(),
+        key: Der(key.secret_der().to_vec()),
     };
-    match rustls::sign::CertifiedKey::new(chain.clone(), signing_key).keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(rustls::Error::InconsistentKeys(_)) => {
+    match certified_key(&certificate) {
+        Ok(_) => {}
+        Err(TlsError::Rustls(rustls::Error::InconsistentKeys(_))) => {
             p.push(
                 Problem::error(
                     key_at.span,
@@ -58,6 +55,15 @@ pub(super) fn certificate(
             );
             return None;
         }
+        Err(TlsError::Key(e)) => {
+            p.push(unusable_key(&key_at, e));
+            return None;
+        }
+        // rustls says in a text of its own that ring takes no such key.
+        Err(TlsError::Rustls(rustls::Error::General(e))) => {
+            p.push(unusable_key(&key_at, &e));
+            return None;
+        }
         Err(e) => {
             p.push(
                 Problem::error(chain_at.span, format!("{:?} begins with no usable certificate: {e}", chain_at.value))
@@ -66,13 +72,13 @@ pub(super) fn certificate(
             return None;
         }
     }
-    let names = look_at(&chain[0], &chain_at, p, host)?;
-    Some(api::Certificate {
-        name: name.value.clone(),
-        names,
-        chain: chain.iter().map(|der| Der(der.to_vec())).collect(),
-        key: Der(key.secret_der().to_vec()),
-    })
+    certificate.names = look_at(&chain[0], &chain_at, p, host)?;
+    Some(certificate)
+}
+
+fn unusable_key(at: &At<&str>, why: &str) -> Problem {
+    Problem::error(at.span.clone(), format!("{:?} holds a key that cannot be used: {why}", at.value))
+        .help("RSA of at least 2048 bits, ECDSA P-256 and P-384, and Ed25519 can be used")
 }
 
 /// The certificates of a PEM bundle.

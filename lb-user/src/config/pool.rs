@@ -5,11 +5,14 @@ use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
 use super::section::{At, Section, integer, parsed};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
+use tls_worker::api::tls::upstream_identity;
 use tls_worker::api::{BackendTimeouts, Balance, Der, UpstreamTls};
 use toml_span::Value;
 use toml_span::value::ValueInner;
@@ -118,11 +121,21 @@ fn tls(mut section: Section<'_>, p: &mut Problems, dir: &Path) -> UpstreamTls {
         None if verify && !section.has("ca") => system_roots(&section, p),
         None => Vec::new(),
     };
+    let tls = UpstreamTls { verify, roots: roots.iter().map(|der| Der(der.to_vec())).collect(), server_name };
+    // Without roots the problem is told already.
+    if !tls.roots.is_empty()
+        && let Err(error) = upstream_identity(&tls)
+    {
+        p.push(
+            Problem::error(section.span_of("ca"), format!("backends cannot be verified with this: {error}"))
+                .help("`ca` names a PEM file of authorities' certificates"),
+        );
+    }
     section.finish(p);
-    UpstreamTls { verify, roots: roots.iter().map(|der| Der(der.to_vec())).collect(), server_name }
+    tls
 }
 
-fn system_roots(section: &Section<'_>, p: &mut Problems) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+fn system_roots(section: &Section<'_>, p: &mut Problems) -> Vec<CertificateDer<'static>> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
         p.push(
@@ -130,7 +143,9 @@ fn system_roots(section: &Section<'_>, p: &mut Problems) -> Vec<rustls::pki_type
                 .help("install ca-certificates, or set `ca` to the backends' authority"),
         );
     }
-    found.certs
+    // A system's bundle may hold an old root that is not taken; that is nothing the operator can mend.
+    let usable = |der: &CertificateDer<'static>| RootCertStore::empty().add(der.clone()).is_ok();
+    found.certs.into_iter().filter(usable).collect()
 }
 
 fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {

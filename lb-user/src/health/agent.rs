@@ -2,7 +2,6 @@
 
 use super::machine::Machine;
 use super::probe::{Outcome, probe};
-use super::tls;
 use crate::config::HealthCheck;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tls_worker::api::UpstreamTls;
+use tls_worker::api::tls::{UpstreamIdentity, upstream_identity};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -76,7 +76,7 @@ pub struct Agent {
 
 struct Entry {
     target: Target,
-    client: Option<Arc<tls::Client>>,
+    identity: Option<Arc<UpstreamIdentity>>,
     machine: Machine,
     running: bool,
     /// A result of an earlier life of the same key is not ours.
@@ -144,10 +144,10 @@ fn begin_due(
     for (key, entry) in due.into_iter().take(MAX_RUNNING.saturating_sub(running.len())) {
         entry.running = true;
         entry.machine.begin(now, jitter(random, key, now));
-        let (key, life, client) = (key.clone(), entry.life, entry.client.clone());
+        let (key, life, identity) = (key.clone(), entry.life, entry.identity.clone());
         let HealthCheck { probe: what, timeout, .. } = entry.target.check.clone();
         running.spawn(async move {
-            let outcome = probe(key.1, &what, client.as_ref(), timeout).await;
+            let outcome = probe(key.1, &what, identity.as_deref(), timeout).await;
             (key, life, outcome)
         });
     }
@@ -155,7 +155,7 @@ fn begin_due(
 
 fn retarget(entries: &mut BTreeMap<Key, Entry>, targets: Vec<Target>, random: &RandomState, lives: &mut u64) {
     let mut before = std::mem::take(entries);
-    let mut clients: BTreeMap<String, Option<Arc<tls::Client>>> = BTreeMap::new();
+    let mut identities: BTreeMap<String, Arc<UpstreamIdentity>> = BTreeMap::new();
     let now = Instant::now();
     for target in targets {
         let key = (target.pool.clone(), target.address);
@@ -165,14 +165,26 @@ fn retarget(entries: &mut BTreeMap<Key, Entry>, targets: Vec<Target>, random: &R
             entries.insert(key, Entry { target, ..entry });
             continue;
         }
-        let client = clients.entry(target.pool.clone()).or_insert_with(|| {
-            let client = target.tls.as_ref().map(tls::Client::new)?;
-            client.map(Arc::new).inspect_err(|error| tracing::error!(%error, pool = target.pool, "TLS of checks")).ok()
-        });
+        let identity = match (&target.tls, identities.get(&target.pool)) {
+            (None, _) => None,
+            (Some(_), Some(identity)) => Some(Arc::clone(identity)),
+            (Some(tls), None) => match upstream_identity(tls) {
+                Ok(identity) => {
+                    let identity = Arc::new(identity);
+                    identities.insert(target.pool.clone(), Arc::clone(&identity));
+                    Some(identity)
+                }
+                Err(error) => {
+                    // The config was checked by the same function. A check in clear text would say nothing.
+                    tracing::error!(%error, pool = target.pool, backend = %target.address, "cannot be checked");
+                    continue;
+                }
+            },
+        };
         *lives += 1;
         let first = now + FIRST_SPREAD.mul_f64((1.0 + jitter(random, &key, now)) / 2.0);
         let machine = Machine::new(&target.check, first);
-        let entry = Entry { client: client.clone(), machine, running: false, life: *lives, target };
+        let entry = Entry { identity, machine, running: false, life: *lives, target };
         entries.insert(key, entry);
     }
 }

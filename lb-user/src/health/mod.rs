@@ -5,9 +5,7 @@ mod machine;
 mod probe;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 pub use agent::{Agent, Counts, Key, Target, Verdict};
 pub use machine::{Change, Machine};
 pub use probe::{Outcome, probe};
-pub use tls::Client;

@@ -1,15 +1,13 @@
 //! One check: the I/O beside the machine.
 
-use super::tls;
 use crate::config::Probe;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
+use tls_worker::api::tls::UpstreamIdentity;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -25,9 +23,14 @@ pub struct Outcome {
 }
 
 /// Check once. Never longer than `deadline`.
-pub async fn probe(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Client>>, deadline: Duration) -> Outcome {
+pub async fn probe(
+    address: SocketAddr,
+    probe: &Probe,
+    identity: Option<&UpstreamIdentity>,
+    deadline: Duration,
+) -> Outcome {
     let began = Instant::now();
-    let (good, what) = match timeout(deadline, ask(address, probe, tls)).await {
+    let (good, what) = match timeout(deadline, ask(address, probe, identity)).await {
         Ok(Ok((good, what))) => (good, what),
         Ok(Err(why)) => (false, why),
         Err(_) => (false, "no answer".into()),
@@ -35,7 +38,11 @@ pub async fn probe(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Cli
     Outcome { good, text: format!("{what} after {} ms", began.elapsed().as_millis()) }
 }
 
-async fn ask(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Client>>) -> Result<(bool, String), String> {
+async fn ask(
+    address: SocketAddr,
+    probe: &Probe,
+    identity: Option<&UpstreamIdentity>,
+) -> Result<(bool, String), String> {
     let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
     let Probe::Http { path, host, codes } = probe else { return Ok((true, "connected".into())) };
     let authority = host.clone().unwrap_or_else(|| address.to_string());
@@ -45,14 +52,11 @@ async fn ask(address: SocketAddr, probe: &Probe, tls: Option<&Arc<tls::Client>>)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| format!("request: {e}"))?;
-    let code = match tls {
+    let code = match identity {
         None => get(stream, request).await?,
-        Some(client) => {
-            let name = match &client.server_name {
-                Some(name) => name.clone(),
-                None => ServerName::from(address.ip()),
-            };
-            let connector = TlsConnector::from(Arc::clone(&client.config));
+        Some(identity) => {
+            let connector = TlsConnector::from(identity.for_thread());
+            let name = identity.server_name(address);
             let stream = connector.connect(name, stream).await.map_err(|e| format!("TLS: {e}"))?;
             get(stream, request).await?
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
+use tls_worker::api::tls::upstream_identity;
 use tls_worker::api::{Der, UpstreamTls};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -90,8 +91,11 @@ async fn a_probe_over_tls_verifies_as_the_pool_says() {
         }
     });
     let ask = |tls: UpstreamTls| async move {
-        let client = Arc::new(Client::new(&tls).unwrap());
-        probe(address, &http(&[(200, 299)]), Some(&client), LONG).await
+        let identity = match upstream_identity(&tls) {
+            Ok(identity) => identity,
+            Err(error) => return Outcome { good: false, text: error.to_string() },
+        };
+        probe(address, &http(&[(200, 299)]), Some(&identity), LONG).await
     };
     let roots = vec![Der(made.cert.der().to_vec())];
     let name = Some("app.example".to_owned());

@@ -8,6 +8,12 @@ mod report;
 mod snapshot;
 pub mod wire;
 
+/// What the control plane asks of TLS itself, so that a certificate is checked, and a backend met, by the same code
+/// that serves: [`tls::certified_key`] and [`tls::upstream_identity`].
+pub mod tls {
+    pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
+}
+
 pub use report::*;
 pub use snapshot::*;
 

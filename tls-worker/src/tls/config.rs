@@ -18,7 +18,7 @@ static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
 
 /// What is wrong with a certificate or a TLS table.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// The key's DER is of no known form.
     #[error("the private key is neither PKCS#8, PKCS#1 nor SEC1: {0}")]
     Key(&'static str),
@@ -40,7 +40,7 @@ pub(crate) enum TlsError {
 }
 
 /// Parse a certificate with its key, and see that they belong together.
-pub(crate) fn certified_key(certificate: &api::Certificate) -> Result<Arc<CertifiedKey>, TlsError> {
+pub fn certified_key(certificate: &api::Certificate) -> Result<Arc<CertifiedKey>, TlsError> {
     if certificate.chain.is_empty() {
         return Err(TlsError::EmptyChain);
     }
@@ -80,7 +80,7 @@ pub(crate) fn server_config<'a>(
 
 /// Everything that makes two TLS connections to the same address different.
 #[derive(Debug)]
-pub(crate) struct UpstreamIdentity {
+pub struct UpstreamIdentity {
     /// Unique in the process: connections made under another one are not used.
     pub(crate) id: u64,
     /// What it was made from.
@@ -91,20 +91,20 @@ pub(crate) struct UpstreamIdentity {
 
 impl UpstreamIdentity {
     /// The configuration with a session memory of its own: one for each thread, so that none is shared.
-    pub(crate) fn for_thread(&self) -> Arc<ClientConfig> {
+    pub fn for_thread(&self) -> Arc<ClientConfig> {
         let mut config = self.config.clone();
         config.resumption = Resumption::in_memory_sessions(UPSTREAM_SESSIONS);
         Arc::new(config)
     }
 
     /// The name that the backend at this address is verified by.
-    pub(crate) fn server_name(&self, backend: std::net::SocketAddr) -> ServerName<'static> {
+    pub fn server_name(&self, backend: std::net::SocketAddr) -> ServerName<'static> {
         self.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(backend.ip().into()))
     }
 }
 
 /// TLS towards a pool's backends.
-pub(crate) fn upstream_identity(tls: &api::UpstreamTls) -> Result<UpstreamIdentity, TlsError> {
+pub fn upstream_identity(tls: &api::UpstreamTls) -> Result<UpstreamIdentity, TlsError> {
     let verifier =
         if tls.verify { verify::against(&tls.roots).map_err(TlsError::Roots)? } else { Arc::new(verify::Anyone) };
     let mut config = ClientConfig::builder_with_provider(provider::provider())

@@ -9,7 +9,8 @@ mod resolver;
 mod verify;
 
 pub(crate) use accept::{ClientTls, accept, refuse_plain_http};
-pub(crate) use config::{TlsError, UpstreamIdentity, certified_key, server_config, ticketer, upstream_identity};
+pub use config::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
+pub(crate) use config::{server_config, ticketer};
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -136,6 +136,8 @@ fn drain(stage: &Stage, edge: &Edge, backends: &[Backend]) -> Result<()> {
 fn kill(stage: &Stage, edge: &Edge) -> Result<()> {
     step("Killing the worker process");
     let old = wait_for("a worker process", PATIENCE, || edge.worker())?;
+    // What a worker has counted is fetched at a scrape; what it counted since is lost with it.
+    edge.metrics()?;
     println!("  $ kill -KILL {old}");
     let start = Instant::now();
     signal_process(old, Signal::KILL)?;
