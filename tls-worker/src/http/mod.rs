@@ -1,9 +1,10 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers.
+//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod body;
 mod forward;
+mod gather;
 mod headers;
 mod respond;
 pub(crate) mod route;

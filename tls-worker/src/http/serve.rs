@@ -1,6 +1,7 @@
 //! A client's connection, from its stream to its end: HTTP/1.1 or HTTP/2 by hyper, one watchdog, and the thread's
 //! signals.
 
+use super::gather::Gather;
 use super::handle;
 use crate::conn::{Client, ConnState, Registration, Signal};
 use crate::io::{Metered, Plain};
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -85,8 +86,12 @@ fn serve<T>(stream: T, is_h2: bool, read_before: Bytes, client: Rc<Client>, regi
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(Plain::new(stream, read_before, client.state.clone()));
-    if is_h2 { Box::pin(serve_h2(io, client, registration)) } else { Box::pin(serve_h1(io, client, registration)) }
+    let stream = Plain::new(stream, read_before, client.state.clone());
+    if is_h2 {
+        Box::pin(serve_h2(stream, client, registration))
+    } else {
+        Box::pin(serve_h1(stream, client, registration))
+    }
 }
 
 /// Why a connection ended.
@@ -100,7 +105,7 @@ enum End {
 }
 
 // Not `async fn`: that would keep room for its arguments beside what is made of them.
-fn serve_h1<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
+fn serve_h1<T>(stream: Plain<T>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,7 +114,7 @@ where
     let service = service_fn(move |request| Box::pin(handle(client.clone(), request)));
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_header_size(MAX_HEADER).max_buf_size(MAX_BUFFER);
-    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut watchdog = Watchdog::new(state.shortest());
     async move {
         let mut finishing = false;
@@ -148,7 +153,7 @@ async fn goodbye<T: AsyncWrite + Unpin>(mut stream: T, timeout: ClientTimeout) {
     let _ = tokio::time::timeout(LAST, words).await;
 }
 
-fn serve_h2<T>(io: TokioIo<Plain<T>>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
+fn serve_h2<T>(stream: Plain<T>, client: Rc<Client>, registration: Registration) -> impl Future<Output = ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -163,10 +168,12 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER as u32)
         .max_send_buf_size(SEND_BUFFER);
-    let mut connection = builder.serve_connection(io, service);
+    let out = Gather::new(stream);
+    let mut connection = builder.serve_connection(TokioIo::new(out.clone()), service);
     let mut watchdog = Watchdog::new(state.shortest());
     async move {
         let mut finishing = false;
+        let mut done = false;
         let end = poll_fn(|cx| {
             match registration.poll(cx) {
                 Signal::Serve => {}
@@ -177,7 +184,7 @@ where
                 }
                 Signal::Cut => return Poll::Ready(End::Cut),
             }
-            if Pin::new(&mut connection).poll(cx).is_ready() {
+            if turn(&mut connection, &mut done, &out, cx).is_ready() {
                 return Poll::Ready(End::Done);
             }
             watchdog.poll(cx, || state.deadline().0).map(|()| End::Overdue(state.deadline().1))
@@ -188,8 +195,23 @@ where
         if state.is_quiet() {
             // GOAWAY, so that the client does not take it for a failure.
             Pin::new(&mut connection).graceful_shutdown();
-            let _ = tokio::time::timeout(LAST, &mut connection).await;
+            let last = poll_fn(|cx| turn(&mut connection, &mut done, &out, cx));
+            let _ = tokio::time::timeout(LAST, last).await;
         }
+    }
+}
+
+/// Let a connection do what it can, then send what it wrote. Ready when it is done and all is sent, or cannot be.
+fn turn<C, T>(connection: &mut C, done: &mut bool, out: &Gather<T>, cx: &mut Context<'_>) -> Poll<()>
+where
+    C: Future + Unpin,
+    T: AsyncWrite + Unpin,
+{
+    *done = *done || Pin::new(connection).poll(cx).is_ready();
+    match out.poll_out(cx) {
+        Poll::Ready(Ok(())) if !*done => Poll::Pending,
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
     }
 }
 

@@ -19,27 +19,31 @@ pub(crate) struct Usage {
     pub(crate) rss: u64,
 }
 
-/// Processes of a tree by process id.
-pub(crate) type Tree = BTreeMap<u32, Usage>;
+/// A process with all its descendants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tree {
+    root: u32,
+    processes: BTreeMap<u32, Usage>,
+}
 
 /// Nanoseconds that passed on CPUs between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
     /// In all processes.
     pub(crate) all_ns: u64,
-    /// In processes with the name that was asked for.
-    pub(crate) named_ns: u64,
+    /// In all but the one that was started: of Bailey, the worker.
+    pub(crate) descendants_ns: u64,
 }
 
 /// The process `root` and all its descendants.
 pub(crate) fn tree(root: u32) -> Result<Tree> {
-    let mut tree = Tree::new();
+    let mut processes = BTreeMap::new();
     let mut open = vec![root];
     while let Some(pid) = open.pop() {
-        tree.insert(pid, usage(pid).with_context(|| format!("process {pid} of the edge is gone"))?);
+        processes.insert(pid, usage(pid).with_context(|| format!("process {pid} of the edge is gone"))?);
         open.extend(children(pid).into_iter().map(|(child, _)| child));
     }
-    Ok(tree)
+    Ok(Tree { root, processes })
 }
 
 /// The same when it has come to rest: what a load left behind (closing connections) is done.
@@ -52,7 +56,7 @@ pub(crate) fn tree_at_rest(root: u32) -> Result<Tree> {
     loop {
         std::thread::sleep(REST);
         let after = tree(root)?;
-        let used = spent(&before, &after, "")?.all_ns;
+        let used = spent(&before, &after)?.all_ns;
         if u128::from(used) * 100 < REST.as_nanos() || start.elapsed() > DEADLINE {
             return Ok(after);
         }
@@ -61,28 +65,35 @@ pub(crate) fn tree_at_rest(root: u32) -> Result<Tree> {
 }
 
 /// CPU time between two looks at one tree. An error when a process came or went: the figure would be wrong.
-pub(crate) fn spent(before: &Tree, after: &Tree, name: &str) -> Result<Spent> {
-    if !before.keys().eq(after.keys()) {
+pub(crate) fn spent(before: &Tree, after: &Tree) -> Result<Spent> {
+    if !before.processes.keys().eq(after.processes.keys()) {
         bail!("processes of the edge came or went: {} before, {} after", names(before), names(after));
     }
-    let mut spent = Spent { all_ns: 0, named_ns: 0 };
-    for (old, new) in before.values().zip(after.values()) {
+    let mut spent = Spent { all_ns: 0, descendants_ns: 0 };
+    for ((pid, old), new) in before.processes.iter().zip(after.processes.values()) {
         let ns = new.cpu_ns.saturating_sub(old.cpu_ns);
         spent.all_ns += ns;
-        if new.comm == name {
-            spent.named_ns += ns;
+        if *pid != before.root {
+            spent.descendants_ns += ns;
         }
     }
     Ok(spent)
 }
 
-/// Resident bytes of all processes.
-pub(crate) fn rss(tree: &Tree) -> u64 {
-    tree.values().map(|usage| usage.rss).sum()
+impl Tree {
+    /// Resident bytes of all processes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.processes.values().map(|usage| usage.rss).sum()
+    }
+
+    /// Resident bytes of all but the one that was started.
+    pub(crate) fn descendants_rss(&self) -> u64 {
+        self.processes.iter().filter(|(pid, _)| **pid != self.root).map(|(_, usage)| usage.rss).sum()
+    }
 }
 
 fn names(tree: &Tree) -> String {
-    tree.iter().map(|(pid, usage)| format!("{} ({pid})", usage.comm)).collect::<Vec<_>>().join(", ")
+    tree.processes.iter().map(|(pid, usage)| format!("{} ({pid})", usage.comm)).collect::<Vec<_>>().join(", ")
 }
 
 fn usage(pid: u32) -> Result<Usage> {
@@ -101,22 +112,23 @@ fn usage(pid: u32) -> Result<Usage> {
 mod tests {
     use super::*;
 
-    fn one(pid: u32, comm: &str, cpu_ns: u64) -> (u32, Usage) {
-        (pid, Usage { comm: comm.to_owned(), cpu_ns, rss: 0 })
+    /// Of processes 1 and `child`.
+    fn tree(first_ns: u64, child: u32, child_ns: u64) -> Tree {
+        let usage = |cpu_ns| Usage { comm: "edge".to_owned(), cpu_ns, rss: 10 };
+        Tree { root: 1, processes: BTreeMap::from([(1, usage(first_ns)), (child, usage(child_ns))]) }
     }
 
     #[test]
-    fn time_is_summed_and_split_by_name() {
-        let before = Tree::from([one(1, "bailey", 10), one(2, "bailey-worker", 100)]);
-        let after = Tree::from([one(1, "bailey", 15), one(2, "bailey-worker", 300)]);
-        assert_eq!(spent(&before, &after, "bailey-worker").unwrap(), Spent { all_ns: 205, named_ns: 200 });
+    fn usage_is_summed_and_split() {
+        let (before, after) = (tree(10, 2, 100), tree(15, 2, 300));
+        assert_eq!(spent(&before, &after).unwrap(), Spent { all_ns: 205, descendants_ns: 200 });
+        assert_eq!((after.rss(), after.descendants_rss()), (20, 10));
     }
 
     #[test]
     fn a_process_that_was_replaced_is_an_error() {
-        let before = Tree::from([one(1, "bailey", 10), one(2, "bailey-worker", 100)]);
-        let after = Tree::from([one(1, "bailey", 15), one(3, "bailey-worker", 1)]);
-        assert!(spent(&before, &after, "").unwrap_err().to_string().contains("came or went"));
+        let replaced = spent(&tree(10, 2, 100), &tree(15, 3, 1));
+        assert!(replaced.unwrap_err().to_string().contains("came or went"));
     }
 
     #[test]

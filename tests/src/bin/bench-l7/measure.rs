@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::cpu;
-use crate::edge::bailey::WORKER;
 use crate::edge::{Edge, Product};
 use crate::lab::Lab;
 use crate::load::h2load;
@@ -100,10 +99,10 @@ fn look(context: &Context<'_>, edge: &Edge) -> Result<Facts> {
 fn request(context: &Context<'_>, edge: &Edge, workload: Workload, effort: Effort) -> Result<Sample> {
     let before = edge.at_rest()?;
     let requests = workload.load(context, edge, effort)?;
-    let spent = cpu::spent(&before, &edge.at_rest()?, WORKER)?;
+    let spent = cpu::spent(&before, &edge.at_rest()?)?;
     ensure!(requests > 0 && spent.all_ns > 0, "nothing was measured");
     let each = |ns: u64| ns as f64 / 1e3 / requests as f64;
-    let worker = (edge.product == Product::Bailey).then(|| each(spent.named_ns));
+    let worker = (edge.product == Product::Bailey).then(|| each(spent.descendants_ns));
     Ok(Sample { total: each(spent.all_ns), worker })
 }
 
@@ -129,15 +128,9 @@ fn idle(context: &Context<'_>, product: Product, tickets: u64) -> Result<Sample>
         anyhow::Ok(())
     })?;
     let each = |grown: u64| grown as f64 / 1024.0 / IDLE_CONNECTIONS as f64;
-    let grown = |name: Option<&str>| {
-        let of = |tree: &cpu::Tree| {
-            cpu::rss(
-                &tree.iter().filter(|(_, u)| name.is_none_or(|n| u.comm == n)).map(|(p, u)| (*p, u.clone())).collect(),
-            )
-        };
-        each(of(&after).saturating_sub(of(&before)))
-    };
-    cpu::spent(&before, &after, WORKER)?;
-    let worker = (product == Product::Bailey).then(|| grown(Some(WORKER)));
-    Ok(Sample { total: grown(None), worker })
+    // An edge whose processes came or went has no growth.
+    cpu::spent(&before, &after)?;
+    let total = each(after.rss().saturating_sub(before.rss()));
+    let worker = || each(after.descendants_rss().saturating_sub(before.descendants_rss()));
+    Ok(Sample { total, worker: (product == Product::Bailey).then(worker) })
 }

@@ -9,8 +9,8 @@ use super::{Addresses, write};
 use crate::lab::Lab;
 use crate::process;
 
-/// Name of the worker's process.
-pub(crate) const WORKER: &str = "bailey-worker";
+/// The worker's program.
+const WORKER: &str = "bailey-worker";
 
 pub(super) fn version(lab: &Lab) -> Result<String> {
     process::version(&program(lab, "bailey")?, "--version")

@@ -1,6 +1,6 @@
 //! The edges: each a product with its configuration for the same job, started and looked at the same way.
 
-pub(crate) mod bailey;
+mod bailey;
 mod haproxy;
 mod nginx;
 
