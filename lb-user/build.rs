@@ -43,13 +43,14 @@ fn missing(what: &str) -> String {
     format!("the kernel half needs {what}, which this machine does not have; run: cargo xtask setup")
 }
 
-/// Nightly where it has its sources, else the linked toolchain, else, without rustup, the compiler there is.
+/// The linked toolchain, which setup chose to fit the bpf-linker; else nightly where it has its sources; without rustup,
+/// the compiler there is. A nightly of another LLVM than the linker's writes objects that it cannot read.
 fn toolchain() -> Option<Toolchain<'static>> {
     if which("rustup").is_none() {
         return has_sources(Command::new("rustc").args(["--print", "sysroot"]))
             .then_some(Toolchain::Custom(LINKED_TOOLCHAIN));
     }
-    let candidates = [("nightly", Toolchain::Nightly), (LINKED_TOOLCHAIN, Toolchain::Custom(LINKED_TOOLCHAIN))];
+    let candidates = [(LINKED_TOOLCHAIN, Toolchain::Custom(LINKED_TOOLCHAIN)), ("nightly", Toolchain::Nightly)];
     candidates
         .into_iter()
         .find(|(name, _)| has_sources(Command::new("rustup").args(["run", name, "rustc", "--print", "sysroot"])))

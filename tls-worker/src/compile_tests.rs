@@ -1,3 +1,5 @@
+//! What a snapshot is refused for, and what of the last one is kept.
+
 use super::*;
 use crate::api::{Backend, BackendState, Certificate, Der, ListenAddress, Pool, Route, ServerTls, Service, TlsVersion};
 use crate::tls::tests::certificate;

@@ -1,3 +1,5 @@
+//! The command line as its callers meet it: arguments, words, exit codes.
+
 use super::args::Cli;
 use super::table;
 use crate::admin::api::*;

@@ -1,3 +1,5 @@
+//! Configs good and bad: what is read, and what is said of what cannot be.
+
 use super::*;
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};

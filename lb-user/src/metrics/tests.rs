@@ -1,3 +1,5 @@
+//! A scrape, line by line.
+
 use super::*;
 use crate::config::{HealthCheck, Probe};
 use crate::datapath::{Counters, Description, PacketCounter};

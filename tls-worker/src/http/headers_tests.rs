@@ -1,3 +1,5 @@
+//! Which headers pass, which go, which are made.
+
 use super::*;
 use proptest::prelude::*;
 
