@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     demo::build(programs, "release")?;
     for program in programs {
-        let mut bench = child::cargo(["run", "--quiet", "--release", "--package", "lb-tests", "--bin", program, "--"]);
+        let mut bench = child::built("release", program)?;
         bench.args(args.quick.then_some("--quick")).args(args.json.then_some("--json")).args(&args.rest);
         child::run(&mut bench, "see what it says above")?;
     }

@@ -18,6 +18,16 @@ pub(crate) fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Comm
     command
 }
 
+/// A program that was built beside us: `directory` is a profile's, `debug` or `release`. Not by `cargo run`, which would
+/// build it, and the kernel half with it, once more for the features of one package alone.
+pub(crate) fn built(directory: &str, program: &str) -> Result<Command> {
+    let us = std::env::current_exe().context("where is this program?")?;
+    let target = us.parent().and_then(Path::parent).context("this program lies in no target directory")?;
+    let mut command = Command::new(target.join(directory).join(program));
+    command.current_dir(root());
+    Ok(command)
+}
+
 /// Run to the end with our own output; an error names the command and `next`, what a person can do then.
 pub(crate) fn run(command: &mut Command, next: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start `{}`; {next}", line(command)))?;

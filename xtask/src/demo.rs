@@ -15,7 +15,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     build(&["demo"], "dev")?;
-    let mut demo = child::cargo(["run", "--quiet", "--package", "lb-tests", "--bin", "demo", "--"]);
+    let mut demo = child::built("debug", "demo")?;
     child::run(demo.args(args.stay.then_some("--stay")), "the step that did not hold is named above")
 }
 

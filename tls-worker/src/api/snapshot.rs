@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Der {
 /// Which requests go to which pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Route {
-    /// Name, unique within the service.
+    /// Name in the config. A route with hosts of different rank stands here once for each rank, under one name.
     pub name: String,
     /// Lower case, without port, `*.` allowed in front; empty: every host.
     pub hosts: Vec<String>,
