@@ -34,3 +34,17 @@ fn control_messages() {
         let _ = serde_json::from_slice::<Event>(input);
     });
 }
+
+/// A config file: any text ends with a model or with problems that can be shown, never a panic.
+#[test]
+fn config_text() {
+    let host = lb_user::config::Host::this();
+    let path = std::path::Path::new("fuzz.toml");
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        if let Err(lb_user::config::LoadError::Invalid(problems)) = lb_user::config::parse(&text, path, &host) {
+            assert!(problems.has_errors());
+            assert!(!problems.render(false).is_empty());
+        }
+    });
+}
