@@ -41,6 +41,8 @@ pub enum Action {
     Redirect,
     /// Nowhere.
     Drop,
+    /// Out again, by the same interface (`XDP_TX`) or another (`XDP_REDIRECT`).
+    Send,
 }
 
 verdicts! {
@@ -82,6 +84,64 @@ verdicts! {
     TooManyHeaders = "too_many_headers", Drop;
     /// For a service's address, with a TCP data offset below five words or beyond the packet.
     BadTcp = "bad_tcp", Drop;
+    /// For a service's address, with a UDP length below eight bytes or beyond the packet.
+    BadUdp = "bad_udp", Drop;
+    /// For a service's address, with an IPv4 header whose checksum is wrong.
+    BadIpChecksum = "bad_ip_checksum", Drop;
+    /// For a service, with TCP flags that no TCP sends together (none, SYN with FIN or RST, FIN without ACK, RST with FIN).
+    BadTcpFlags = "bad_tcp_flags", Drop;
+    /// For a service's address, and from that same address.
+    Land = "land", Drop;
+    /// For a service's address, from one that sends nothing: broadcast, multicast, loopback, unspecified.
+    BadSource = "bad_source", Drop;
+    /// The source is on a deny list.
+    Denied = "denied", Drop;
+    /// More packets of one source than the service takes.
+    RateSourcePackets = "rate_source_packets", Drop;
+    /// More new connections of one source than the service takes.
+    RateSourceConnections = "rate_source_connections", Drop;
+    /// More packets than the service takes.
+    RateServicePackets = "rate_service_packets", Drop;
+    /// More new connections than the service takes.
+    RateServiceConnections = "rate_service_connections", Drop;
+    /// A SYN, answered with a cookie.
+    SynCookie = "syn_cookie", Send;
+    /// Forwarded with the backend as its destination.
+    ForwardNat = "forward_nat", Send;
+    /// Forwarded in an outer IP header.
+    ForwardIpip = "forward_ipip", Send;
+    /// Forwarded with the backend's MAC address.
+    ForwardL2 = "forward_l2", Send;
+    /// A fragment, forwarded: its service takes every port and hashes addresses only.
+    ForwardFragment = "forward_fragment", Send;
+    /// A backend's reply, sent on with the service as its source.
+    ReplyNat = "reply_nat", Send;
+    /// An ICMP error about a flow of a forwarded service, sent to the flow's backend.
+    IcmpErrorForward = "icmp_error_forward", Send;
+    /// An ICMP error about a client's packet, sent on to the client as if it were about the service.
+    IcmpErrorReply = "icmp_error_reply", Send;
+    /// A forwarded service without a backend that may be chosen.
+    NoBackend = "no_backend", Drop;
+    /// No route leads to the backend, or to the client of its reply.
+    NoRoute = "no_route", Drop;
+    /// The next hop's MAC address is not known yet; it is being asked for.
+    NoNeighbour = "no_neighbour", Drop;
+    /// The route leads out of an interface that the edge is not attached to.
+    NoDevice = "no_device", Drop;
+    /// Larger than the way to the backend or client takes; the sender was told the MTU.
+    TooBig = "too_big", Send;
+    /// The same, and the sender was not told: too many were told before, or it cannot be.
+    TooBigSilent = "too_big_silent", Drop;
+    /// To be forwarded, with no hop left; the sender was told.
+    TtlExpired = "ttl_expired", Send;
+    /// The same, and the sender was not told: too many were told before, or it cannot be.
+    TtlExpiredSilent = "ttl_expired_silent", Drop;
+    /// A fragment for a forwarded service that looks at ports, which fragments do not have.
+    FragmentForward = "fragment_forward", Drop;
+    /// For a forwarded service, behind a VLAN tag that the interface left on.
+    TaggedForward = "tagged_forward", Drop;
+    /// To be forwarded, but the driver leaves no room to rewrite it.
+    NoRoom = "no_room", Drop;
 }
 
 #[cfg(test)]

@@ -3,30 +3,39 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
-use lb_common::abi::{Config, KIND_TERMINATED, PROTO_TCP, PROTO_UDP, ServiceValue, VIP_ALL_PORTS};
+use lb_common::abi::{
+    Config, KIND_FORWARDED, KIND_TERMINATED, PROTO_TCP, PROTO_UDP, SERVICE_LIMITS, ServiceValue, VIP_ALL_PORTS,
+};
 use lb_common::flow;
+use lb_common::select::Opening;
 
 use crate::finish::Exit;
+use crate::forward;
 use crate::maps::{self, AddressWords};
 use crate::packet::{self, Icmp, Ipv4, Ipv6, Packet, Ports, Tcp, Udp};
+use crate::shield;
 use crate::steer;
 
 /// A datagram to an address that services have, from its upper header on.
-struct Datagram<'a> {
-    packet: Packet,
-    config: &'a Config,
+pub(crate) struct Datagram<'a> {
+    pub(crate) ctx: &'a XdpContext,
+    pub(crate) packet: Packet,
+    pub(crate) config: &'a Config,
+    /// Offset of the IP header.
+    pub(crate) ip: usize,
     /// Offset of the TCP, UDP or ICMP header.
-    upper: usize,
+    pub(crate) upper: usize,
     /// Offset of the datagram's end; what lies behind is padding.
-    end: usize,
-    source: AddressWords,
-    destination: AddressWords,
+    pub(crate) end: usize,
+    pub(crate) source: AddressWords,
+    pub(crate) destination: AddressWords,
     /// Flags of the destination in `VIPS`.
     vip_flags: u32,
 }
 
 /// Address family, known when the program is compiled.
-trait Family {
+pub(crate) trait Family {
+    const V6: bool;
     const PROTO_ICMP: u8;
     /// Whether a message of this type is about another packet, and quotes it.
     fn is_error(icmp_type: u8) -> bool;
@@ -41,15 +50,15 @@ trait Family {
 pub(crate) fn packet(ctx: &XdpContext, config: &Config) -> Exit {
     let packet = Packet::new(ctx);
     let exit = packet::ethernet(&packet).and_then(|(ethertype, offset)| match ethertype {
-        packet::ETHERTYPE_IPV4 => ipv4(packet, config, offset),
-        packet::ETHERTYPE_IPV6 => ipv6(packet, config, offset),
+        packet::ETHERTYPE_IPV4 => ipv4(ctx, packet, config, offset),
+        packet::ETHERTYPE_IPV6 => ipv6(ctx, packet, config, offset),
         _ => Err(Verdict::NotIp),
     });
     exit.unwrap_or_else(Exit::of_no_service)
 }
 
 #[inline(always)]
-fn ipv4(packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict> {
+fn ipv4(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict> {
     let ip: Ipv4 = packet.read(offset).ok_or(Verdict::TruncatedL3)?;
     let header_len = ip.header_len().ok_or(Verdict::BadIp)?;
     if ip.total_len() < header_len {
@@ -61,16 +70,17 @@ fn ipv4(packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict>
     }
     let destination = maps::mapped(ip.destination);
     let vip_flags = vip(&destination).ok_or(Verdict::NotVip)?;
+    shield::ipv4(&packet, offset, &ip)?;
     if ip.is_fragment() {
         return Err(Verdict::Fragment);
     }
     let source = maps::mapped(ip.source);
     let upper = offset + header_len;
-    Datagram { packet, config, upper, end, source, destination, vip_flags }.classify::<V4>(ip.protocol)
+    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }.classify::<V4>(ip.protocol)
 }
 
 #[inline(always)]
-fn ipv6(packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict> {
+fn ipv6(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict> {
     let ip: Ipv6 = packet.read(offset).ok_or(Verdict::TruncatedL3)?;
     if !ip.is_version_6() {
         return Err(Verdict::BadIp);
@@ -81,9 +91,10 @@ fn ipv6(packet: Packet, config: &Config, offset: usize) -> Result<Exit, Verdict>
         return Err(Verdict::TruncatedL3);
     }
     let vip_flags = vip(&ip.destination).ok_or(Verdict::NotVip)?;
+    shield::ipv6(&ip)?;
     let (protocol, upper) = packet::behind_extensions(&packet, ip.next, payload, end)?;
     let Ipv6 { source, destination, .. } = ip;
-    Datagram { packet, config, upper, end, source, destination, vip_flags }.classify::<V6>(protocol)
+    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }.classify::<V6>(protocol)
 }
 
 impl Datagram<'_> {
@@ -91,7 +102,7 @@ impl Datagram<'_> {
     fn classify<F: Family>(&self, protocol: u8) -> Result<Exit, Verdict> {
         match protocol {
             PROTO_TCP => self.tcp::<F>(),
-            PROTO_UDP => self.udp(),
+            PROTO_UDP => self.udp::<F>(),
             p if p == F::PROTO_ICMP => self.icmp::<F>(),
             _ => Err(Verdict::NoService),
         }
@@ -107,19 +118,49 @@ impl Datagram<'_> {
             return Err(Verdict::BadTcp);
         }
         let service = self.service(tcp.ports.destination(), PROTO_TCP).ok_or(Verdict::NoService)?;
-        let ports = (tcp.ports.source(), tcp.ports.destination());
-        let hash = F::hash(self.config.seed, &self.source, &self.destination, ports, PROTO_TCP);
-        Ok(Exit { service: service.id, verdict: steer::packet(self.config, hash) })
+        Ok(self.segment::<F>(&service, &tcp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
     }
 
-    /// No service takes UDP yet, so that what is found here never is of a kind that is steered.
+    /// A TCP segment to `service`.
     #[inline(always)]
-    fn udp(&self) -> Result<Exit, Verdict> {
-        let _: Udp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
+    fn segment<F: Family>(&self, service: &ServiceValue, tcp: &Tcp) -> Result<Exit, Verdict> {
+        shield::tcp(tcp)?;
+        let opening = tcp.is_opening();
+        shield::admit::<F>(self.config, service, &self.source, opening)?;
+        let ports = (tcp.ports.source(), tcp.ports.destination());
+        if service.kind == KIND_FORWARDED {
+            let opening = if opening { Opening::Begins } else { Opening::Goes };
+            return forward::packet::<F>(self, service, ports, PROTO_TCP, opening);
+        }
+        if opening
+            && service.flags & SERVICE_LIMITS != 0
+            && let Some(sent) = shield::cookie::answer::<F>(self.ctx, self.config, service, self.ip, self.upper)
+        {
+            return Ok(Exit { sent, ..Exit::of(service.id, Verdict::SynCookie) });
+        }
+        let hash = F::hash(self.config.seed, &self.source, &self.destination, ports, PROTO_TCP);
+        Ok(Exit::of(service.id, steer::packet(self.config, hash)))
+    }
+
+    #[inline(always)]
+    fn udp<F: Family>(&self) -> Result<Exit, Verdict> {
+        let udp: Udp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
         if self.upper + size_of::<Udp>() > self.end {
             return Err(Verdict::TruncatedL4);
         }
-        Err(Verdict::NoService)
+        let service = self.service(udp.ports.destination(), PROTO_UDP).ok_or(Verdict::NoService)?;
+        Ok(self.message::<F>(&service, &udp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
+    }
+
+    /// A UDP datagram to `service`.
+    #[inline(always)]
+    fn message<F: Family>(&self, service: &ServiceValue, udp: &Udp) -> Result<Exit, Verdict> {
+        if udp.len() < size_of::<Udp>() || self.upper + udp.len() > self.end {
+            return Err(Verdict::BadUdp);
+        }
+        shield::admit::<F>(self.config, service, &self.source, false)?;
+        let ports = (udp.ports.source(), udp.ports.destination());
+        forward::packet::<F>(self, service, ports, PROTO_UDP, Opening::Unsaid)
     }
 
     #[inline(always)]
@@ -147,20 +188,19 @@ impl Datagram<'_> {
         if upper + size_of::<Ports>() > self.end {
             return None;
         }
-        let service = self.service(ports.source(), protocol)?;
+        let service = self.service(ports.source(), protocol).filter(|service| service.kind == KIND_TERMINATED)?;
         let hash = F::hash(self.config.seed, &client, &source, (ports.destination(), ports.source()), protocol);
-        Some(Exit { service: service.id, verdict: steer::icmp_error(self.config, hash) })
+        Some(Exit::of(service.id, steer::icmp_error(self.config, hash)))
     }
 
-    /// The terminated service at this datagram's destination address: the one of the port, or the one of all ports.
+    /// The service at this datagram's destination address: the one of the port, or the one of all ports.
     #[inline(always)]
     fn service(&self, port: u16, protocol: u8) -> Option<ServiceValue> {
         let exact = maps::service(&self.destination, port, protocol);
-        let found = match exact {
+        match exact {
             None if self.vip_flags & VIP_ALL_PORTS != 0 => maps::service(&self.destination, 0, protocol),
             exact => exact,
-        };
-        found.filter(|service| service.kind == KIND_TERMINATED)
+        }
     }
 }
 
@@ -170,9 +210,10 @@ fn vip(address: &AddressWords) -> Option<u32> {
     unsafe { maps::VIPS.get(address) }.map(|value| value.flags)
 }
 
-struct V4;
+pub(crate) struct V4;
 
 impl Family for V4 {
+    const V6: bool = false;
     const PROTO_ICMP: u8 = packet::PROTO_ICMP;
 
     #[inline(always)]
@@ -197,9 +238,10 @@ impl Family for V4 {
     }
 }
 
-struct V6;
+pub(crate) struct V6;
 
 impl Family for V6 {
+    const V6: bool = true;
     const PROTO_ICMP: u8 = packet::PROTO_ICMPV6;
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use lb_common::Verdict;
 use lb_common::abi::{Config, NO_SERVICE, counter_row};
 use lb_common::verdict::Action;
 
-use crate::{maps, sample};
+use crate::{event, maps, sample};
 
 /// How a packet ended.
 #[must_use = "goes to finish(), which counts it"]
@@ -15,23 +15,30 @@ pub(crate) struct Exit {
     /// Id of the service it was counted for, or [`NO_SERVICE`].
     pub(crate) service: u32,
     pub(crate) verdict: Verdict,
+    /// What XDP returns for a verdict that sends: `XDP_TX` or `XDP_REDIRECT`.
+    pub(crate) sent: u32,
 }
 
 impl Exit {
     #[inline(always)]
     pub(crate) fn of_no_service(verdict: Verdict) -> Self {
-        Self { service: NO_SERVICE, verdict }
+        Self::of(NO_SERVICE, verdict)
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(service: u32, verdict: Verdict) -> Self {
+        Self { service, verdict, sent: xdp_action::XDP_ABORTED }
     }
 }
 
-/// Count, perhaps log, and end.
+/// Count, perhaps log, and end. `bytes` is the frame's length as it came in.
 #[inline(always)]
-pub(crate) fn finish(ctx: &XdpContext, config: &Config, exit: Exit) -> u32 {
+pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit) -> u32 {
     if let Some(counter) = maps::COUNTERS.get_ptr_mut(counter_row(exit.service, exit.verdict)) {
         // SAFETY: the pointer is this CPU's element; XDP runs on it with bottom halves off, so nothing interrupts.
         unsafe {
             (*counter).packets += 1;
-            (*counter).bytes += (ctx.data_end() - ctx.data()) as u64;
+            (*counter).bytes += bytes as u64;
         }
     }
     if config.log_sample != 0 {
@@ -40,6 +47,10 @@ pub(crate) fn finish(ctx: &XdpContext, config: &Config, exit: Exit) -> u32 {
     match exit.verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Redirect => xdp_action::XDP_REDIRECT,
-        Action::Drop => xdp_action::XDP_DROP,
+        Action::Drop => {
+            event::dropped(ctx, config, exit);
+            xdp_action::XDP_DROP
+        }
+        Action::Send => exit.sent,
     }
 }

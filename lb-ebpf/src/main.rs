@@ -9,10 +9,13 @@
 
 mod assign;
 mod classify;
+mod event;
 mod finish;
+mod forward;
 mod maps;
 mod packet;
 mod sample;
+mod shield;
 mod steer;
 
 use aya_ebpf::bindings::{sk_action, xdp_action};
@@ -23,8 +26,9 @@ use aya_ebpf::programs::{SkLookupContext, XdpContext};
 fn edge(ctx: XdpContext) -> u32 {
     // The array always has its one element; without it nothing is known and nothing is touched.
     let Some(config) = maps::CONFIG.get(0) else { return xdp_action::XDP_PASS };
+    let bytes = ctx.data_end() - ctx.data();
     let exit = classify::packet(&ctx, config);
-    finish::finish(&ctx, config, exit)
+    finish::finish(&ctx, config, bytes, exit)
 }
 
 #[sk_lookup]

@@ -197,6 +197,12 @@ impl Tcp {
     pub(crate) fn header_len(&self) -> usize {
         (self.data_offset >> 4) as usize * 4
     }
+
+    /// Whether this asks for a new connection: SYN without ACK.
+    #[inline(always)]
+    pub(crate) fn is_opening(&self) -> bool {
+        self.flags & 0x12 == 0x02
+    }
 }
 
 /// RFC 768.
@@ -210,6 +216,14 @@ pub(crate) struct Udp {
 }
 // SAFETY: repr(C), integers, no padding.
 unsafe impl Header for Udp {}
+
+impl Udp {
+    /// Bytes of header and data, as the header says.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        u16::from_be(self.len) as usize
+    }
+}
 
 /// What TCP and UDP begin with; all that an ICMP error must quote of them.
 #[repr(C)]

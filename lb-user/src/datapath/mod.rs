@@ -3,26 +3,38 @@
 //! Two kinds: `kernel` (XDP and sk_lookup; the only place that names aya) and `sockets` (ordinary SO_REUSEPORT
 //! listeners, no privilege). Whoever calls knows services, addresses and workers, and never maps or programs.
 
+mod decap;
+mod forward;
 mod kernel;
 mod listen;
 pub mod probe;
 mod slots;
 mod sockets;
 
+pub use decap::{Decap, DecapCounters, DecapOptions};
+pub use forward::*;
 pub use kernel::{KernelDatapath, KernelOptions, Steering};
 pub use sockets::SocketsDatapath;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tls_worker::api::ListenAddress;
+use tokio::sync::broadcast;
 
 /// What the datapath is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
-    /// Services, each with the id it keeps for the edge's life (1-based, dense where possible).
+    /// Terminated services, each with the id it keeps for the edge's life (1-based, dense where possible).
     pub services: Vec<DesiredService>,
+    /// Forwarded services.
+    pub forwards: Vec<DesiredForward>,
+    /// Limits by service id, of services of both kinds.
+    pub limits: BTreeMap<u32, Limits>,
+    /// Denied and allowed prefixes, sorted by service and network.
+    pub prefixes: Arc<Vec<PrefixRule>>,
 }
 
 /// One terminated TCP service.
@@ -80,6 +92,10 @@ pub struct Counters {
     pub packets: Vec<PacketCounter>,
     /// Connections assigned, by worker index. Empty for `sockets`.
     pub worker_flows: Vec<(u32, u64)>,
+    /// Forwarded services.
+    pub forwards: Vec<ForwardState>,
+    /// The shield.
+    pub shield: ShieldState,
 }
 
 /// Packets of one service with one verdict.
@@ -96,7 +112,7 @@ pub struct PacketCounter {
 }
 
 /// Where a flow goes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct FlowAnswer {
     /// Service id, none when the destination is no service.
     pub service: Option<u32>,
@@ -108,6 +124,10 @@ pub struct FlowAnswer {
     pub worker: Option<u32>,
     /// CPU of that worker.
     pub cpu: Option<u32>,
+    /// Backend of a forwarded service.
+    pub backend: Option<SocketAddr>,
+    /// Why; none where the datapath cannot tell.
+    pub reason: Option<FlowReason>,
 }
 
 /// The seam between the reconciler and the kernel.
@@ -119,8 +139,15 @@ pub trait Datapath: Send + 'static {
     /// Read the counters.
     fn counters(&self) -> Result<Counters, DatapathError>;
 
-    /// Which worker a TCP flow from `source` to `destination` would go to.
-    fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer>;
+    /// Which worker or backend a flow from `source` to `destination` would go to.
+    fn flow(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer>;
+
+    /// What must be done again and again: settle slots whose flows have ended, keep next hops known, drop prefixes
+    /// that have run out. Called about once a second; never an error, what fails is tried again.
+    fn tick(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Packets that are dropped, from now on; none where the datapath sees no packets.
+    fn events(&self) -> Option<broadcast::Receiver<PacketEvent>>;
 
     /// For `status`.
     fn describe(&self) -> Description;
@@ -179,6 +206,22 @@ pub enum DatapathError {
         service: String,
         /// The system's answer.
         source: std::io::Error,
+    },
+    /// Forwarding is done in XDP.
+    #[error(
+        "service {service:?} has mode \"l4\", which needs XDP; set datapath = \"native\" or \"generic\" under [edge]"
+    )]
+    Unforwarded {
+        /// Service.
+        service: String,
+    },
+    /// Two services, or one that cannot be told from itself.
+    #[error("service {service:?}: {why}")]
+    Forward {
+        /// Service.
+        service: String,
+        /// What cannot be, and what to do.
+        why: String,
     },
     /// More than the maps hold.
     #[error("{what}: {count} are over the bound of {bound}; raise {key} under [edge] and restart")]

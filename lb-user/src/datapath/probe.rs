@@ -8,8 +8,8 @@ use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, EbpfLoader, TestRunOptions, include_bytes_aligned};
 use lb_common::abi::{DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_SERVICES};
 
-use super::kernel::{Bounds, Loaded, Plan, Setup, State, Table, Tables, failed, load};
-use super::{DatapathError, Desired, FlowAnswer, PacketCounter, Worker};
+use super::kernel::{Bounds, Loaded, Plan, Settings, Setup, Shield, State, Table, Tables, failed, load};
+use super::{DatapathError, Desired, FlowAnswer, PacketCounter, Tuning, Worker};
 
 static BASELINE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-baseline"));
 
@@ -23,6 +23,8 @@ pub struct Probe {
     baseline: Ebpf,
     tables: Tables,
     table: Table,
+    settings: Settings,
+    shield: Shield,
     in_force: State,
 }
 
@@ -68,14 +70,19 @@ pub struct RunTime {
 impl Probe {
     /// Load with `desired` in force; steering by `rss`, or by hash.
     pub fn open(rss: bool, workers: &[Worker], desired: &Desired) -> Result<Self, DatapathError> {
-        let Loaded { ebpf: mut edge, table } = load(&Setup { rss, workers, bounds: BOUNDS, log_sample: 0 })?;
+        let tuning = Tuning::default();
+        let setup = Setup { rss, workers, bounds: BOUNDS, log_sample: 0, tuning: &tuning };
+        let Loaded { ebpf: mut edge, table, settings } = load(&setup)?;
         let mut tables = Tables::take(&mut edge)?;
+        let mut settings = settings;
+        let mut shield = Shield::take(&mut edge)?;
+        shield.apply(&mut settings, desired)?;
         let in_force = State::of(desired, BOUNDS)?;
         tables.write_all(&Plan::between(&State::default(), &in_force).add, &State::default())?;
         tables.count(in_force.ids());
         let mut baseline = EbpfLoader::new().load(BASELINE).map_err(|e| failed("load the empty program", &e))?;
         xdp_mut(&mut baseline, "baseline")?.load().map_err(|e| failed("load the empty program", &e))?;
-        Ok(Self { edge, baseline, tables, table, in_force })
+        Ok(Self { edge, baseline, tables, table, settings, shield, in_force })
     }
 
     /// Run one packet of at least 14 bytes through `edge`, on the CPU of this thread.

@@ -6,8 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{
-    Counters, Datapath, DatapathError, Description, Desired, DesiredService, FlowAnswer, Listener, Worker, listen,
+    Counters, Datapath, DatapathError, Description, Desired, DesiredService, FlowAnswer, Listener, PacketEvent,
+    Protocol, Worker, listen,
 };
+use tokio::sync::broadcast;
 
 /// Ordinary listeners, one a worker and address.
 #[derive(Debug)]
@@ -44,6 +46,9 @@ impl SocketsDatapath {
 
 impl Datapath for SocketsDatapath {
     async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
+        if let Some(forward) = desired.forwards.first() {
+            return Err(DatapathError::Unforwarded { service: forward.name.clone() });
+        }
         let wanted = addresses(desired)?;
         // What is new is made aside; an error drops it, and what stands was not touched.
         let mut made = Vec::new();
@@ -68,14 +73,21 @@ impl Datapath for SocketsDatapath {
         Ok(Counters::default())
     }
 
-    fn flow(&self, _source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+    fn flow(&self, protocol: Protocol, _source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
         let unspecified = match destination {
             SocketAddr::V4(_) => SocketAddr::from(([0; 4], destination.port())),
             SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], destination.port())),
         };
         let standing = self.standing.get(&destination).or_else(|| self.standing.get(&unspecified));
+        let standing = standing.filter(|_| protocol == Protocol::Tcp);
         // Which of the listeners the kernel takes is its own secret.
-        Some(FlowAnswer { service: standing.map(|s| s.service), hash: None, slot: None, worker: None, cpu: None })
+        Some(FlowAnswer { service: standing.map(|s| s.service), ..FlowAnswer::default() })
+    }
+
+    async fn tick(&mut self) {}
+
+    fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
+        None
     }
 
     fn describe(&self) -> Description {
@@ -125,7 +137,7 @@ mod tests {
     }
 
     fn desired(services: Vec<DesiredService>) -> Desired {
-        Desired { services }
+        Desired { services, ..Desired::default() }
     }
 
     fn two_workers() -> SocketsDatapath {
@@ -153,7 +165,7 @@ mod tests {
         assert_eq!(got, want);
         TcpStream::connect(a).unwrap();
         TcpStream::connect(b).unwrap();
-        assert_eq!(datapath.flow(free(), b).unwrap().service, Some(1));
+        assert_eq!(datapath.flow(Protocol::Tcp, free(), b).unwrap().service, Some(1));
     }
 
     #[test]
@@ -166,7 +178,7 @@ mod tests {
         let second = apply(&mut datapath, &desired(vec![service(2, &[a, c])])).unwrap();
         let now: HashSet<u64> = second.iter().filter(|l| l.address == Some(a)).map(|l| l.id).collect();
         assert_eq!(kept, now);
-        assert_eq!(datapath.flow(free(), a).unwrap().service, Some(2));
+        assert_eq!(datapath.flow(Protocol::Tcp, free(), a).unwrap().service, Some(2));
         assert!(TcpStream::connect(b).is_err());
         TcpStream::connect(c).unwrap();
     }

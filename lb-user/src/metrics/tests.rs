@@ -76,6 +76,7 @@ fn full() -> State {
                 PacketCounter { service: 0, verdict: "not_vip", packets: 6, bytes: 600 },
             ],
             worker_flows: vec![(0, 4)],
+            ..Counters::default()
         },
         worker: WorkerView { pid: Some(1), report: report.into(), ..Default::default() },
         reloads: (3, 1),

@@ -16,7 +16,7 @@ pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snap
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State};
 
 use crate::config::{self, Config, Loaded, ProblemView};
-use crate::datapath::{Counters, Datapath, DatapathError};
+use crate::datapath::{Counters, Datapath, DatapathError, Protocol};
 use crate::health::{Counts, Key, Target, Verdict};
 use crate::supervisor::{self, Launch, WorkerHandle};
 use std::collections::BTreeMap;
@@ -148,7 +148,7 @@ impl<D: Datapath> Reconciler<D> {
                 let _ = reply.send(result);
             }
             Event::Flow { source, destination, reply } => {
-                let way = self.datapath.flow(source, destination).map(|answer| FlowWay {
+                let way = self.datapath.flow(Protocol::Tcp, source, destination).map(|answer| FlowWay {
                     service: answer.service.and_then(|id| self.observed.ids.name(id)).map(str::to_owned),
                     answer,
                 });

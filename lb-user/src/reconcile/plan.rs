@@ -157,5 +157,5 @@ fn desired(config: &Config, ids: &ServiceIds) -> Desired {
     };
     let mut services: Vec<_> = config.services.iter().filter_map(service).collect();
     services.sort_by_key(|service| service.id);
-    Desired { services }
+    Desired { services, ..Desired::default() }
 }

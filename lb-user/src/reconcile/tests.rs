@@ -1,11 +1,11 @@
 //! The reconciler with a datapath that records and a worker that answers as it is told.
 
 use super::*;
-use crate::datapath::{Description, Desired, FlowAnswer, Listener};
+use crate::datapath::{Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol};
 use crate::supervisor::{Request, WorkerError, WorkerView};
 use std::sync::Mutex;
 use tls_worker::api::BackendState;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// What happened outside, in its order.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,8 +84,15 @@ impl Datapath for World {
         Ok(Counters::default())
     }
 
-    fn flow(&self, _: SocketAddr, _: SocketAddr) -> Option<FlowAnswer> {
-        Some(FlowAnswer { service: Some(1), hash: Some(2), slot: Some(3), worker: Some(0), cpu: Some(1) })
+    fn flow(&self, _: Protocol, _: SocketAddr, _: SocketAddr) -> Option<FlowAnswer> {
+        let to = FlowAnswer { service: Some(1), hash: Some(2), slot: Some(3), ..FlowAnswer::default() };
+        Some(FlowAnswer { worker: Some(0), cpu: Some(1), ..to })
+    }
+
+    async fn tick(&mut self) {}
+
+    fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
+        None
     }
 
     fn describe(&self) -> Description {

@@ -91,7 +91,7 @@ fn probe(rss: bool, cpu: u32) -> Result<Probe> {
     let listen = |address| ListenAddress { address, port: Some(443) };
     let addresses = vec![listen(VIP4.into()), listen(VIP6.into())];
     let services = vec![DesiredService { id: 1, name: "web".to_owned(), addresses }];
-    Ok(Probe::open(rss, &[Worker { index: 0, cpu }], &Desired { services })?)
+    Ok(Probe::open(rss, &[Worker { index: 0, cpu }], &Desired { services, ..Desired::default() })?)
 }
 
 /// A figure for a packet that went another way than its name says would be worse than none.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use lb_tests::privilege;
 use lb_user::datapath::{
-    Datapath as _, DatapathError, Desired, DesiredService, KernelDatapath, KernelOptions, Listener, Steering, Worker,
+    Datapath as _, DatapathError, Desired, DesiredService, KernelDatapath, KernelOptions, Listener, Steering, Tuning,
+    Worker,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{acceptfrom, getsockname, sockopt};
@@ -49,6 +50,7 @@ pub(crate) fn options(name: &str, steering: Steering) -> KernelOptions {
         max_services: 16,
         max_addresses: 32,
         packet_log_sample: 0,
+        tuning: Tuning::default(),
     }
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn desired() -> Desired {
             service(2, &[(ALL4, None), (ALL6, None)]),
             service(3, &[(ALL4, Some(8443)), (ALL6, Some(8443))]),
         ],
+        ..Desired::default()
     }
 }
 

@@ -99,7 +99,10 @@ async fn refused(lab: &Lab) -> Result<(), Failed> {
     let before = traces(lab)?;
     let many: Vec<String> = (1..40).map(|i| format!("203.0.113.{i}")).collect();
     let many: Vec<(&str, Option<u16>)> = many.iter().map(|address| (&address[..], Some(80))).collect();
-    let error = datapath.apply(&Desired { services: vec![service(1, &many)] }).await.expect_err("too many");
+    let error = datapath
+        .apply(&Desired { services: vec![service(1, &many)], ..Desired::default() })
+        .await
+        .expect_err("too many");
     assert!(matches!(error, DatapathError::Full { key: "max_addresses", count: 39, bound: 32, .. }), "{error}");
     assert_eq!(traces(lab)?, before);
     let _client = lab.connect(at(VIP4, 443), privilege::cpus()[0])?;
@@ -110,16 +113,17 @@ async fn refused(lab: &Lab) -> Result<(), Failed> {
 async fn changes(lab: &Lab) -> Result<(), Failed> {
     let mut datapath = KernelDatapath::open(options("changes", Steering::Hash)).await?;
     let cpu = privilege::cpus()[0];
-    let listeners = datapath.apply(&Desired { services: vec![service(1, &[(VIP4, Some(443))])] }).await?;
+    let listeners =
+        datapath.apply(&Desired { services: vec![service(1, &[(VIP4, Some(443))])], ..Desired::default() }).await?;
     lab.connect(at(VIP6, 443), cpu).expect_err("not a service yet");
     let both = vec![service(1, &[(VIP4, Some(443))]), service(2, &[(VIP6, Some(443))])];
-    let same = datapath.apply(&Desired { services: both }).await?;
+    let same = datapath.apply(&Desired { services: both, ..Desired::default() }).await?;
     assert_eq!(ids(&listeners), ids(&same));
     for address in [VIP4, VIP6] {
         let _client = lab.connect(at(address, 443), cpu)?;
         accept(&listeners)?;
     }
-    datapath.apply(&Desired { services: vec![service(2, &[(VIP6, Some(443))])] }).await?;
+    datapath.apply(&Desired { services: vec![service(2, &[(VIP6, Some(443))])], ..Desired::default() }).await?;
     lab.connect(at(VIP4, 443), cpu).expect_err("no service any more");
     assert_eq!(datapath.describe().addresses, vec![at(VIP6, 0).ip()]);
     let _client = lab.connect(at(VIP6, 443), cpu)?;
@@ -134,7 +138,8 @@ fn ids(listeners: &[lb_user::datapath::Listener]) -> Vec<u64> {
 async fn own_address(lab: &Lab) -> Result<(), Failed> {
     let mut datapath = KernelDatapath::open(options("own", Steering::Hash)).await?;
     let before = lab.edge_ip("route show table local")?;
-    let listeners = datapath.apply(&Desired { services: vec![service(1, &[(EDGE4, Some(443))])] }).await?;
+    let listeners =
+        datapath.apply(&Desired { services: vec![service(1, &[(EDGE4, Some(443))])], ..Desired::default() }).await?;
     assert_eq!(lab.edge_ip("route show table local")?, before);
     let _client = lab.connect(at(EDGE4, 443), privilege::cpus()[0])?;
     accept(&listeners)?;

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use lb_tests::privilege;
-use lb_user::datapath::{Datapath as _, KernelDatapath, Steering};
+use lb_user::datapath::{Datapath as _, KernelDatapath, Protocol, Steering};
 use libtest_mimic::{Failed, Trial};
 
 use crate::edge::*;
@@ -56,7 +56,7 @@ async fn hash_in(lab: &Lab, native: bool) -> Result<(), Failed> {
             let cpus = privilege::cpus();
             let client = lab.connect(destination, cpus[usize::from(turn) % cpus.len()])?;
             let arrival = accept(&listeners)?;
-            let flow = datapath.flow(client.local_addr()?, destination).ok_or("no answer")?;
+            let flow = datapath.flow(Protocol::Tcp, client.local_addr()?, destination).ok_or("no answer")?;
             assert_eq!((arrival.client, arrival.destination), (client.local_addr()?, destination));
             assert_eq!(flow.service, Some(service));
             assert_eq!(flow.worker, Some(arrival.worker), "{arrival:?}");

@@ -2,10 +2,12 @@
 //! counts exactly one row. A machine that cannot load BPF programs ignores all of them and says why.
 
 mod flows;
+mod forward;
 mod ip;
 mod links;
 mod mutated;
 mod setup;
+mod shield;
 mod upper;
 
 use lb_common::Verdict;
@@ -46,6 +48,8 @@ fn main() {
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| Trial::test(case.name, move || run(&case))).collect();
     trials.extend(flows::trials());
     trials.extend(mutated::trials());
+    trials.extend(forward::trials());
+    trials.extend(shield::trials());
     let trials = trials.into_iter().map(|trial| if missing.is_some() { trial.with_ignored_flag(true) } else { trial });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
@@ -67,6 +71,7 @@ fn run(case: &Case) -> Result<(), Failed> {
             Action::Pass => XdpAction::Pass,
             Action::Redirect => XdpAction::Redirect,
             Action::Drop => XdpAction::Drop,
+            Action::Send => XdpAction::Tx,
         };
         let seen = bench.run(&case.frame)?;
         let wanted = setup::Seen {

@@ -111,6 +111,7 @@ pub(crate) fn desired() -> Desired {
             service(2, vec![listen(ALL4, None), listen(ALL6, None)]),
             service(3, vec![listen(ALL4, Some(EXACT)), listen(ALL6, Some(EXACT))]),
         ],
+        ..Desired::default()
     }
 }
 

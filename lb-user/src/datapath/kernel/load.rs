@@ -1,23 +1,27 @@
 //! Loading the kernel half: sizes, the configuration, and every table that stays as it is for the edge's life.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use aya::maps::{Array, CpuMap, Map, MapData};
 use aya::programs::{SkLookup, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use lb_common::Verdict;
 use lb_common::abi::{self, Config, MAX_WORKERS, NO_WORKER, STEERING_HASH, STEERING_RSS, WORKER_SLOT_COUNT};
-use zerocopy::IntoBytes as _;
 
 use super::error::failed;
 use super::plan::Bounds;
+use super::settings::Settings;
 use super::steering::Table;
-use crate::datapath::{DatapathError, Worker, slots};
+use crate::datapath::{DatapathError, Tuning, Worker, slots};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-edge"));
 
 /// Frames that wait for a CPU at the most; redirects beyond are dropped. As many as a NIC's ring holds at its largest.
 const CPU_QUEUE: u32 = 4096;
+
+/// A next hop that `edge` found is asked for again after so long: the longest that a route's change goes unseen.
+const HOP_LIFETIME: Duration = Duration::from_millis(100);
 
 /// What is fixed when the programs are loaded.
 pub(in crate::datapath) struct Setup<'a> {
@@ -27,12 +31,14 @@ pub(in crate::datapath) struct Setup<'a> {
     pub(in crate::datapath) bounds: Bounds,
     /// One packet in so many is logged; 0: none.
     pub(in crate::datapath) log_sample: u32,
+    pub(in crate::datapath) tuning: &'a Tuning,
 }
 
 /// The programs, loaded and not attached, and what the tables say of a flow.
 pub(in crate::datapath) struct Loaded {
     pub(in crate::datapath) ebpf: Ebpf,
     pub(in crate::datapath) table: Table,
+    pub(in crate::datapath) settings: Settings,
 }
 
 /// Name of the XDP program.
@@ -48,12 +54,21 @@ pub(in crate::datapath) fn load(setup: &Setup<'_>) -> Result<Loaded, DatapathErr
     let mut ebpf = load_object(setup, cpus)?;
 
     let steering = if setup.rss { STEERING_RSS } else { STEERING_HASH };
-    let config = Config { seed, abi_version: abi::ABI_VERSION, steering, log_sample: setup.log_sample, pad: 0 };
-    let mut value = [0u8; size_of::<Config>()];
-    value.copy_from_slice(config.as_bytes());
-    array::<[u8; size_of::<Config>()]>(&mut ebpf, abi::CONFIG)?
-        .set(0, value, 0)
-        .map_err(|e| failed("write CONFIG", &e))?;
+    let tuning = setup.tuning;
+    let settings = Config {
+        seed,
+        abi_version: abi::ABI_VERSION,
+        steering,
+        log_sample: setup.log_sample,
+        features: 0,
+        forward_seed: tuning.hash_seed,
+        event_interval: interval(tuning.events_per_second),
+        icmp_interval: interval(tuning.icmp_per_second),
+        hop_lifetime: HOP_LIFETIME.as_nanos() as u64,
+        outer_v4: tuning.outer_v4.network().to_bits(),
+        outer_v4_mask: tuning.outer_v4.hostmask().to_bits(),
+        outer_v6: abi::Address::v6(tuning.outer_v6.network().octets()),
+    };
 
     let indices: Vec<u32> = setup.workers.iter().map(|worker| worker.index).collect();
     let slots = slots::assign(&vec![NO_WORKER; WORKER_SLOT_COUNT as usize], &indices);
@@ -68,8 +83,9 @@ pub(in crate::datapath) fn load(setup: &Setup<'_>) -> Result<Loaded, DatapathErr
     let steer: &mut SkLookup = program(&mut ebpf, STEER)?;
     steer.load().map_err(|e| failed("load the sk_lookup program `steer`", &e))?;
 
+    let settings = Settings::write(&mut ebpf, settings)?;
     let table = Table { seed, rss: setup.rss, slots, workers: setup.workers.to_vec() };
-    Ok(Loaded { ebpf, table })
+    Ok(Loaded { ebpf, table, settings })
 }
 
 /// A program of the object by name.
@@ -91,11 +107,26 @@ pub(super) fn absent(kind: &str, name: &str) -> DatapathError {
 fn load_object(setup: &Setup<'_>, cpus: u32) -> Result<Ebpf, DatapathError> {
     // Additions are written before removals, so that for a moment both stand.
     let entries = setup.bounds.addresses.saturating_mul(2).max(1);
+    let rows = setup.bounds.services.saturating_add(1);
+    let backends = setup.tuning.max_backends.saturating_add(1);
     let log_level = if setup.log_sample == 0 { 0u8 } else { u8::MAX };
     EbpfLoader::new()
         .map_max_entries(abi::SERVICES, entries)
         .map_max_entries(abi::VIPS, entries)
-        .map_max_entries(abi::COUNTERS, setup.bounds.services.saturating_add(1).saturating_mul(Verdict::COUNT))
+        .map_max_entries(abi::COUNTERS, rows.saturating_mul(Verdict::COUNT))
+        .map_max_entries(abi::FORWARD, rows)
+        .map_max_entries(abi::RINGS, rows.saturating_mul(2))
+        .map_max_entries(abi::BACKENDS, backends)
+        .map_max_entries(abi::FLOWS, setup.tuning.max_flows)
+        .map_max_entries(abi::REVERSE, entries)
+        .map_max_entries(abi::BACKEND_HOPS, backends)
+        .map_max_entries(abi::BACKEND_COUNTERS, backends)
+        .map_max_entries(abi::FLOW_COUNTERS, rows)
+        .map_max_entries(abi::SHIELD, rows)
+        .map_max_entries(abi::BUCKETS, rows)
+        .map_max_entries(abi::PREFIXES_V4, setup.tuning.max_prefixes)
+        .map_max_entries(abi::PREFIXES_V6, setup.tuning.max_prefixes)
+        .map_max_entries(abi::SOURCES, setup.tuning.max_sources)
         .map_max_entries(abi::CPU_WORKER, cpus)
         .map_max_entries(abi::CPUS, cpus)
         .override_global(aya_log::LEVEL, &log_level, true)
@@ -145,6 +176,11 @@ fn check_workers(workers: &[Worker], cpus: u32) -> Result<(), DatapathError> {
 fn possible_cpus() -> Result<u32, DatapathError> {
     let cpus = aya::util::nr_cpus().map_err(|(path, e)| failed(format!("read {path}"), &e))?;
     Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(abi::MAX_CPUS))
+}
+
+/// Nanoseconds from one to the next at so many a second; 0: none.
+fn interval(per_second: u32) -> u64 {
+    1_000_000_000u64.checked_div(per_second.into()).unwrap_or(0)
 }
 
 fn random_seed() -> Result<u64, DatapathError> {

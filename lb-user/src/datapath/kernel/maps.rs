@@ -100,7 +100,7 @@ impl Tables {
             Ok((worker, cpus.iter().sum()))
         };
         let worker_flows = (0..workers).map(flows).collect::<Result<_, DatapathError>>()?;
-        Ok(Counters { packets: self.packets()?, worker_flows })
+        Ok(Counters { packets: self.packets()?, worker_flows, ..Counters::default() })
     }
 
     fn write(&mut self, write: &Write) -> Result<(), MapError> {

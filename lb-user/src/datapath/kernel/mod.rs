@@ -1,7 +1,9 @@
 //! The datapath in the kernel: XDP `edge` and sk_lookup `steer`, their tables, listeners and local routes.
 
 mod attach;
+mod bpf;
 mod error;
+mod events;
 mod load;
 mod log;
 mod maps;
@@ -9,25 +11,38 @@ mod netlink;
 mod pins;
 mod plan;
 mod routes;
+mod settings;
+mod shield;
 mod steering;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use aya::Ebpf;
 use aya::programs::links::PinnedLink;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use self::attach::Attached;
+use self::events::Events;
 use self::netlink::{Interface, Netlink};
 use self::pins::Pins;
 use self::routes::Routes;
-use super::{Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, Worker, listen};
+pub(super) use self::settings::Settings;
+pub(super) use self::shield::Shield;
+use super::{
+    Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol, Tuning,
+    Worker, listen,
+};
 
 pub(super) use self::error::failed;
 pub(super) use self::load::{Loaded, Setup, load};
 pub(super) use self::maps::Tables;
 pub(super) use self::plan::{Bounds, Plan, State};
 pub(super) use self::steering::Table;
+
+/// Next hops that wait to be asked for at the most.
+const NEIGHBOURS: usize = 256;
 
 /// How a flow finds its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +74,8 @@ pub struct KernelOptions {
     pub max_addresses: u32,
     /// One packet in so many is logged; 0: none.
     pub packet_log_sample: u32,
+    /// Sizes and numbers of forwarding and the shield.
+    pub tuning: Tuning,
 }
 
 /// An edge in the kernel.
@@ -71,6 +88,9 @@ pub struct KernelDatapath {
     pins: Pins,
     tables: Tables,
     table: Table,
+    settings: Settings,
+    shield: Shield,
+    events: Events,
     bounds: Bounds,
     in_force: State,
     listeners: Vec<Listener>,
@@ -94,10 +114,19 @@ impl KernelDatapath {
 
         let bounds = Bounds { services: options.max_services, addresses: options.max_addresses };
         let rss = takes_rss(&options, &interfaces);
-        let setup = Setup { rss, workers: &options.workers, bounds, log_sample: options.packet_log_sample };
-        let Loaded { mut ebpf, table } = load(&setup)?;
+        let setup = Setup {
+            rss,
+            workers: &options.workers,
+            bounds,
+            log_sample: options.packet_log_sample,
+            tuning: &options.tuning,
+        };
+        let Loaded { mut ebpf, table, settings } = load(&setup)?;
         pins.pin_object(&mut ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
+        let shield = Shield::take(&mut ebpf)?;
+        let (neighbours, _) = mpsc::channel(NEIGHBOURS);
+        let events = Events::start(&mut ebpf, neighbours)?;
         let log = match options.packet_log_sample {
             0 => None,
             _ => Some(log::forward(&mut ebpf)?),
@@ -119,6 +148,9 @@ impl KernelDatapath {
             pins,
             tables,
             table,
+            settings,
+            shield,
+            events,
             bounds,
             in_force: State::default(),
             listeners,
@@ -133,17 +165,23 @@ impl Datapath for KernelDatapath {
     async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
         let target = State::of(desired, self.bounds)?;
         let plan = Plan::between(&self.in_force, &target);
-        self.tables.write_all(&plan.add, &self.in_force)?;
+        self.shield.apply(&mut self.settings, desired)?;
+        if let Err(e) = self.tables.write_all(&plan.add, &self.in_force) {
+            self.shield.revert(&mut self.settings);
+            return Err(e);
+        }
         let new_routes = match self.routes.add(&self.netlink, target.addresses()).await {
             Ok(new_routes) => new_routes,
             Err(e) => {
                 self.tables.undo(&plan.add, &self.in_force);
+                self.shield.revert(&mut self.settings);
                 return Err(e);
             }
         };
         if let Err(e) = self.tables.write_all(&plan.remove, &self.in_force) {
             self.routes.remove(&self.netlink, &new_routes).await;
             self.tables.undo(&plan.add, &self.in_force);
+            self.shield.revert(&mut self.settings);
             return Err(e);
         }
         // Here the change is made; what is left is to take away routes that lead to no service.
@@ -154,10 +192,16 @@ impl Datapath for KernelDatapath {
     }
 
     fn counters(&self) -> Result<Counters, DatapathError> {
-        self.tables.counters(self.table.workers.len() as u32)
+        let mut counters = self.tables.counters(self.table.workers.len() as u32)?;
+        counters.shield = self.shield.state()?;
+        counters.shield.events_lost = self.events.lost.load(Ordering::Relaxed);
+        Ok(counters)
     }
 
-    fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+    fn flow(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+        if protocol != Protocol::Tcp {
+            return Some(FlowAnswer::default());
+        }
         let service = self.in_force.service(destination.ip().to_canonical(), destination.port());
         self.table.flow(service, source, destination)
     }
@@ -174,10 +218,19 @@ impl Datapath for KernelDatapath {
         }
     }
 
+    async fn tick(&mut self) {
+        self.shield.tick(&mut self.settings);
+    }
+
+    fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
+        Some(self.events.subscribe())
+    }
+
     async fn close(mut self) -> Result<(), DatapathError> {
         if let Some(log) = self.log.take() {
             log.abort();
         }
+        self.shield.close();
         self.routes.keep_only(&self.netlink, &Default::default()).await;
         let Self { attached, _steer: steer, _ebpf: ebpf, pins, netlink, edge_id, .. } = self;
         let interfaces: Vec<(String, u32)> = attached.iter().map(|a| (a.interface.clone(), a.index)).collect();

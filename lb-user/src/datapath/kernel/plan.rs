@@ -59,7 +59,7 @@ impl State {
                     let why = "BPF steers single unicast addresses; name the address, and a port or *";
                     return Err(refuse(listen, io::ErrorKind::InvalidInput, why));
                 }
-                let value = ServiceValue { id: service.id, kind: KIND_TERMINATED, pad: [0; 3] };
+                let value = ServiceValue { id: service.id, kind: KIND_TERMINATED, mode: 0, hash: 0, flags: 0 };
                 if state.services.insert(key(listen.address, listen.port.unwrap_or(0)), value).is_some() {
                     return Err(refuse(listen, io::ErrorKind::AddrInUse, "two services, or one twice, ask for it"));
                 }
@@ -156,7 +156,7 @@ mod tests {
             .iter()
             .map(|(id, addresses)| DesiredService { id: *id, name: format!("s{id}"), addresses: addresses.to_vec() })
             .collect();
-        Desired { services }
+        Desired { services, ..Desired::default() }
     }
 
     fn write(state: &mut State, write: &Write) {

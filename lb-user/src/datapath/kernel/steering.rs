@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::abi::PROTO_TCP;
 use lb_common::flow;
 
-use crate::datapath::{FlowAnswer, Worker};
+use crate::datapath::{FlowAnswer, FlowReason, Worker};
 
 /// The tables of the flow hash, as they were loaded.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Table {
     ) -> Option<FlowAnswer> {
         let hash = self.hash(source, destination)?;
         if service.is_none() || self.rss {
-            return Some(FlowAnswer { service, hash: None, slot: None, worker: None, cpu: None });
+            return Some(FlowAnswer { service, ..FlowAnswer::default() });
         }
         let slot = flow::slot(hash);
         let worker = self.slots.get(slot as usize).and_then(|index| self.workers.iter().find(|w| w.index == *index));
@@ -36,6 +36,8 @@ impl Table {
             slot: Some(slot),
             worker: worker.map(|worker| worker.index),
             cpu: worker.map(|worker| worker.cpu),
+            backend: None,
+            reason: worker.map(|_| FlowReason::Steered),
         })
     }
 
