@@ -162,7 +162,9 @@ fn unsettled(service: &ServiceValue, place: &Place, key: &FlowKeyWords, opening:
             });
         }
         Memory::Forget => {
-            let _ = FLOWS.remove(key);
+            if FLOWS.remove(key).is_ok() {
+                flow_counter(service.id, |counter| counter.forgotten += 1);
+            }
         }
     }
     if matches!(choice.reason, Reason::Dead) {
