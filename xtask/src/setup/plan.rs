@@ -38,6 +38,11 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("haproxy", &["haproxy"]),
     tool("h2load", &["nghttp2-client"]),
     tool("wrk", &["wrk"]),
+    tool("iperf3", &["iperf3"]),
+    tool("traceroute", &["traceroute"]),
+    tool("dig", &["bind9-dnsutils", "dnsutils"]),
+    tool("dnsmasq", &["dnsmasq-base"]),
+    tool("nft", &["nftables"]),
 ];
 
 /// Packages with a compiler and its sources.
