@@ -3,9 +3,9 @@
 //! ```text
 //! client eth0 ─────────── wan edge dmzN ─────────── eth0 backendN
 //! 10.77.0.2   10.77.0.0/24   10.77.0.1 · 10.78.N.1     10.78.N.2
-//! fd77::2                     fd77::1
+//! fd77::2     fd77::/64       fd77::1 · fd78:N::1         fd78:N::2
 //! ```
-//! The VIPs ([`VIP4`], [`VIP6`]) belong to no interface; the client routes them to the edge.
+//! A backend's way to anywhere leads through the edge, which only forwards where [`crate::forwarding`] says so. The VIPs ([`VIP4`], [`VIP6`]) belong to no interface; the client routes them to the edge.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,11 @@ impl Lab {
             let space = Namespace::new(&name, &format!("backend{number}"))?;
             cable(("eth0", &space), (&format!("dmz{number}"), &edge))?;
             space.ip(&format!("address add 10.78.{number}.2/24 dev eth0"))?;
+            space.ip(&format!("address add fd78:{number}::2/64 dev eth0 nodad"))?;
             edge.ip(&format!("address add 10.78.{number}.1/24 dev dmz{number}"))?;
+            edge.ip(&format!("address add fd78:{number}::1/64 dev dmz{number} nodad"))?;
+            space.ip(&format!("route add default via 10.78.{number}.1"))?;
+            space.ip(&format!("-6 route add default via fd78:{number}::1"))?;
             spaces.push(space);
         }
         let folder = folder()?;
@@ -92,6 +96,11 @@ impl Lab {
     /// Address of backend `i` (from 0) with this port.
     pub fn backend(&self, i: u8, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 78, i + 1, 2)), port)
+    }
+
+    /// IPv6 address of backend `i` (from 0) with this port.
+    pub fn backend6(&self, i: u8, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd78, u16::from(i) + 1, 0, 0, 0, 0, 0, 2)), port)
     }
 
     /// A client of this address and port.

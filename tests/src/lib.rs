@@ -6,6 +6,8 @@
 //! | [`harness`] | tests that are skipped with a reason, and that show the processes' logs when they fail |
 //! | [`netns`] | a namespace, a cable between two, work done inside one |
 //! | [`lab`] | client, edge and backends with addresses and routes |
+//! | [`forwarding`] | what a lab of forwarded services has besides |
+//! | [`lines`] | servers that say who they are, and connections that ask again and again |
 //! | [`process`] | a process that is ended and whose output is kept |
 //! | [`edge`] | `bailey run` and its command line |
 //! | [`backend`] | a server that records what it is asked |
@@ -13,6 +15,7 @@
 //! | [`pki`] | an authority and its certificates |
 //! | [`metrics`] | Prometheus text, read |
 //! | [`left`] | what an edge has put into the kernel |
+//! | [`flood`] | traffic in millions of frames, and what an XDP program cost meanwhile |
 //! | [`foreign`] | somebody else's XDP program |
 //! | [`packet`] | frames byte by byte |
 //! | [`privilege`] | what a packet test needs |
@@ -24,10 +27,13 @@ pub mod backend;
 pub mod client;
 pub mod docs;
 pub mod edge;
+pub mod flood;
 pub mod foreign;
+pub mod forwarding;
 pub mod harness;
 pub mod lab;
 pub mod left;
+pub mod lines;
 pub mod metrics;
 pub mod need;
 pub mod netns;

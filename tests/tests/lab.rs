@@ -1,21 +1,26 @@
 //! The lab itself holds: without this, every other file's verdict would be worth nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lb_tests::backend::{Backend, pattern_bytes, sha256};
 use lb_tests::client::{Protocol, Target};
+use lb_tests::flood::{self, Generator, Meter, Sink, Traffic};
 use lb_tests::foreign;
 use lb_tests::harness::{lab, main as run, plain};
-use lb_tests::lab::{EDGE4, HOST, Lab};
+use lb_tests::lab::{CLIENT4, CLIENT6, EDGE4, HOST, Lab};
+use lb_tests::lines::{Connections, Lines, datagram};
 use lb_tests::netns::runtime;
+use lb_tests::wait::{PATIENCE, wait_ok};
 
 fn main() -> ExitCode {
     run(vec![
         lab("the_client_reaches_the_edge_and_the_edge_its_backends", cables_carry),
         lab("a_dropped_lab_leaves_no_namespace", nothing_is_left),
         lab("a_foreign_program_sits_on_the_interface_until_it_is_dropped", foreign_program),
+        lab("a_generator_sends_what_it_says_and_sound_frames_are_taken", generator),
+        lab("both_families_lead_through_the_edge_and_lines_say_who_answers", lines),
         plain("a_backend_tells_and_records_what_it_saw", backend_records),
     ])
 }
@@ -54,6 +59,72 @@ fn foreign_program() -> Result<()> {
     ensure!(shown()?.contains("xdp") && shown()?.contains(foreign::NAME), "{}", shown()?);
     drop(attached);
     ensure!(!shown()?.contains("prog/xdp"), "{}", shown()?);
+    Ok(())
+}
+
+fn generator() -> Result<()> {
+    const FRAMES: u32 = 200_000;
+    let lab = Lab::forwarding(0)?;
+    let mut generator = Generator::open(&lab.client, "eth0")?;
+    let mac = flood::mac(&lab.edge, "wan")?;
+    let targets: [(IpAddr, SocketAddr); 2] =
+        [([10, 64, 0, 0].into(), (EDGE4, 81).into()), ("fd64::".parse()?, "[fd77::1]:81".parse()?)];
+    let sink = Sink::attach(&lab.edge, "wan")?;
+    let meter = Meter::start(&lab.edge, "wan")?;
+    for (from, to) in targets {
+        generator.aim(&Traffic::syns(mac, from, to))?;
+        generator.send(FRAMES, None)?;
+    }
+    // What finds the ring full is lost, as on a wire.
+    let (_, runs) = wait_ok("the frames", PATIENCE, || {
+        let (time, runs) = meter.read()?;
+        ensure!(runs >= u64::from(FRAMES) * 2 * 9 / 10, "{runs} of {} frames came", FRAMES * 2);
+        Ok((time, runs))
+    })?;
+    ensure!(runs <= u64::from(FRAMES) * 2 + 1000, "{runs} frames came");
+    drop((meter, sink));
+    // The kernel checks their sums: nobody listens, so each SYN that is sound is answered with a reset.
+    let _passes = foreign::attach(&lab.edge, "wan")?;
+    lab.edge.ip(&format!("route add default via {CLIENT4}"))?;
+    lab.edge.ip(&format!("-6 route add default via {CLIENT6}"))?;
+    for (from, to) in targets {
+        let before = resets(&lab)?;
+        generator.aim(&Traffic { flows: Some(100), ..Traffic::syns(mac, from, to) })?;
+        generator.send(1000, None)?;
+        wait_ok("resets", PATIENCE, || {
+            let resets = resets(&lab)? - before;
+            ensure!(resets >= 900, "{resets} resets for 1000 SYNs from {from}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Resets that the edge's TCP has sent.
+fn resets(lab: &Lab) -> Result<u64> {
+    let text = lab.edge.output("cat", &["/proc/self/net/snmp"])?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let at = names.split(' ').position(|name| name == "OutRsts").context("no OutRsts")?;
+    Ok(values.split(' ').nth(at).context("no value")?.parse()?)
+}
+
+fn lines() -> Result<()> {
+    let lab = Lab::forwarding(1)?;
+    let addresses = [lab.backend(0, 7000), lab.backend6(0, 7000)];
+    lab.client.ip(&format!("route add 10.78.0.0/16 via {EDGE4}"))?;
+    lab.client.ip("-6 route add fd78::/16 via fd77::1")?;
+    let server = Lines::start(&lab.backends[0], "one", &addresses)?;
+    for to in addresses {
+        let mut connections = Connections::open(&lab.client, to, 3)?;
+        for answer in connections.ask(PATIENCE).into_iter().chain([Some(datagram(&lab.client, to)?)]) {
+            let answer = answer.context("a connection broke")?;
+            ensure!(answer.name == "one" && [CLIENT4.into(), IpAddr::from(CLIENT6)].contains(&answer.peer.ip()));
+        }
+    }
+    let mut connections = Connections::open(&lab.client, addresses[0], 2)?;
+    drop(server);
+    ensure!(connections.ask(PATIENCE) == [None, None], "nobody is there any more");
     Ok(())
 }
 

@@ -18,6 +18,15 @@ use super::kernel::{
 use super::{DatapathError, Desired, FlowAnswer, ForwardState, PacketCounter, Protocol, Tuning, Worker};
 
 static BASELINE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-baseline"));
+/// The object with `baseline`, for who attaches it.
+pub fn baseline() -> &'static [u8] {
+    BASELINE
+}
+/// The object with `flood`, which makes traffic.
+pub fn flood() -> &'static [u8] {
+    static FLOOD: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-flood"));
+    FLOOD
+}
 
 /// Room for what a program might put around a frame.
 const OUTPUT_ROOM: usize = 256;
