@@ -57,7 +57,11 @@ fn flood(ctx: XdpContext) -> u32 {
         0 => chance & 0xff_ffff,
         flows => ((u64::from(chance) * u64::from(flows)) >> 32) as u32,
     };
-    if plan.v6 == 0 { of_flow_v4(start, flow) } else { of_flow_v6(start, flow) }
+    if plan.v6 == 0 {
+        of_flow_v4(start, flow)
+    } else {
+        of_flow_v6(start, flow)
+    }
     if plan.kind != SOUND {
         spoil(start, ctx.data_end());
     }
