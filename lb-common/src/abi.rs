@@ -441,6 +441,8 @@ pub struct FlowCounter {
     pub dead: u64,
     /// Flows that [`FLOWS`] did not take.
     pub not_remembered: u64,
+    /// Flows taken out of [`FLOWS`] because they began anew or their backend died.
+    pub forgotten: u64,
 }
 
 /// A token bucket as GCRA (ITU-T I.371): one event an `interval`, and `burst` ahead of it.

@@ -4,7 +4,7 @@
 //! A keyed multiply–xor over 64-bit words with MurmurHash3's `fmix64` at the end (Appleby, public domain): BPF has a
 //! 64-bit multiply and no 128-bit one. The key keeps outsiders from aiming flows at one worker; it is no MAC.
 
-use crate::abi::WORKER_SLOT_COUNT;
+use crate::abi::{CLIENT_HOP_COUNT, HASH_SOURCE, HASH_SOURCE_DESTINATION, WORKER_SLOT_COUNT};
 
 /// Hash of an IPv4 flow. Addresses and ports are in host order; `source` is the client's side.
 #[inline(always)]
@@ -35,6 +35,42 @@ pub const fn hash_v6(
     let h = mix(h, ((destination[0] as u64) << 32) | destination[1] as u64);
     let h = mix(h, ((destination[2] as u64) << 32) | destination[3] as u64);
     finish(mix(h, ports(source_port, destination_port, protocol)))
+}
+
+/// Hash that chooses the backend of an IPv4 flow of a forwarded service: of all, or of what `policy`
+/// ([`crate::abi::ServiceValue::hash`]) names.
+#[inline(always)]
+pub const fn forward_v4(seed: u64, policy: u8, source: u32, destination: u32, ports: (u16, u16), protocol: u8) -> u32 {
+    match policy {
+        HASH_SOURCE => hash_v4(seed, source, 0, 0, 0, 0),
+        HASH_SOURCE_DESTINATION => hash_v4(seed, source, destination, 0, 0, 0),
+        _ => hash_v4(seed, source, destination, ports.0, ports.1, protocol),
+    }
+}
+
+/// The same for an IPv6 flow.
+#[inline(always)]
+pub const fn forward_v6(
+    seed: u64,
+    policy: u8,
+    source: [u32; 4],
+    destination: [u32; 4],
+    ports: (u16, u16),
+    protocol: u8,
+) -> u32 {
+    match policy {
+        HASH_SOURCE => hash_v6(seed, source, [0; 4], 0, 0, 0),
+        HASH_SOURCE_DESTINATION => hash_v6(seed, source, destination, 0, 0, 0),
+        _ => hash_v6(seed, source, destination, ports.0, ports.1, protocol),
+    }
+}
+
+/// Where the next hop towards an address is kept; its words as they stand in a packet.
+#[inline(always)]
+pub const fn hop_index(address: &[u32; 4]) -> u32 {
+    let low = ((address[2] as u64) << 32) | address[3] as u64;
+    let high = ((address[0] as u64) << 32) | address[1] as u64;
+    (mix(mix(0, high), low) >> 32) as u32 & (CLIENT_HOP_COUNT - 1)
 }
 
 /// Slot of a hash, below [`WORKER_SLOT_COUNT`].
@@ -97,6 +133,15 @@ mod tests {
     #[test]
     fn neighbouring_clients_spread_over_the_slots() {
         spread((0..1u32 << 18).map(|i| hash_v4(7, 0x0a00_0000 + i, 0x0a63_0001, 40000, 443, 6)));
+    }
+
+    #[test]
+    fn a_policy_looks_at_what_it_names() {
+        let of = |policy, destination, port| forward_v4(5, policy, 1, destination, (port, 443), 6);
+        assert_eq!(of(HASH_SOURCE, 2, 7), of(HASH_SOURCE, 3, 8));
+        assert_eq!(of(HASH_SOURCE_DESTINATION, 2, 7), of(HASH_SOURCE_DESTINATION, 2, 8));
+        assert_ne!(of(HASH_SOURCE_DESTINATION, 2, 7), of(HASH_SOURCE_DESTINATION, 3, 7));
+        assert_ne!(of(crate::abi::HASH_FLOW, 2, 7), of(crate::abi::HASH_FLOW, 2, 8));
     }
 
     proptest! {

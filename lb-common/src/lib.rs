@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod checksum;
 pub mod flow;
 pub mod select;
 pub mod verdict;

@@ -4,19 +4,21 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
 use lb_common::abi::{
-    Config, KIND_FORWARDED, KIND_TERMINATED, PROTO_TCP, PROTO_UDP, SERVICE_LIMITS, ServiceValue, VIP_ALL_PORTS,
+    Config, FEATURE_NAT, KIND_FORWARDED, PROTO_TCP, PROTO_UDP, SERVICE_LIMITS, ServiceValue, VIP_ALL_PORTS,
+    VIP_FORWARDED,
 };
 use lb_common::flow;
 use lb_common::select::Opening;
 
 use crate::finish::Exit;
-use crate::forward;
+use crate::forward::{self, Quote};
 use crate::maps::{self, AddressWords};
-use crate::packet::{self, Icmp, Ipv4, Ipv6, Packet, Ports, Tcp, Udp};
+use crate::packet::{self, Icmp, Ipv4, Ipv6, Packet, Piece, Ports, Tcp, Udp};
 use crate::shield;
 use crate::steer;
 
-/// A datagram to an address that services have, from its upper header on.
+/// A datagram, from its upper header on.
+#[derive(Clone, Copy)]
 pub(crate) struct Datagram<'a> {
     pub(crate) ctx: &'a XdpContext,
     pub(crate) packet: Packet,
@@ -29,13 +31,16 @@ pub(crate) struct Datagram<'a> {
     pub(crate) end: usize,
     pub(crate) source: AddressWords,
     pub(crate) destination: AddressWords,
-    /// Flags of the destination in `VIPS`.
-    vip_flags: u32,
+    /// Flags of the destination in `VIPS`; 0: no service's address.
+    pub(crate) vip_flags: u32,
 }
 
 /// Address family, known when the program is compiled.
 pub(crate) trait Family {
     const V6: bool;
+    /// Offsets of the addresses in the IP header.
+    const SOURCE: usize;
+    const DESTINATION: usize;
     const PROTO_ICMP: u8;
     /// Whether a message of this type is about another packet, and quotes it.
     fn is_error(icmp_type: u8) -> bool;
@@ -43,6 +48,15 @@ pub(crate) trait Family {
     fn quoted(packet: &Packet, offset: usize, end: usize) -> Option<(AddressWords, AddressWords, u8, usize)>;
     /// The flow hash; ports in host order.
     fn hash(seed: u64, source: &AddressWords, destination: &AddressWords, ports: (u16, u16), protocol: u8) -> u32;
+    /// The hash that chooses a backend by `policy`; ports in host order.
+    fn forward_hash(
+        seed: u64,
+        policy: u8,
+        source: &AddressWords,
+        destination: &AddressWords,
+        ports: (u16, u16),
+        protocol: u8,
+    ) -> u32;
 }
 
 /// Where `edge` begins.
@@ -69,14 +83,15 @@ fn ipv4(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
         return Err(Verdict::TruncatedL3);
     }
     let destination = maps::mapped(ip.destination);
-    let vip_flags = vip(&destination).ok_or(Verdict::NotVip)?;
-    shield::ipv4(&packet, offset, &ip)?;
-    if ip.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     let source = maps::mapped(ip.source);
     let upper = offset + header_len;
-    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }.classify::<V4>(ip.protocol)
+    let Some(vip_flags) = vip(&destination) else {
+        let datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
+        return forward::from_backend::<V4>(&datagram, ip.protocol, ip.piece());
+    };
+    shield::ipv4(&packet, offset, &ip)?;
+    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }
+        .classify::<V4>(ip.protocol, ip.piece())
 }
 
 #[inline(always)]
@@ -90,16 +105,31 @@ fn ipv6(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
     if end > packet.len() {
         return Err(Verdict::TruncatedL3);
     }
-    let vip_flags = vip(&ip.destination).ok_or(Verdict::NotVip)?;
-    shield::ipv6(&ip)?;
-    let (protocol, upper) = packet::behind_extensions(&packet, ip.next, payload, end)?;
     let Ipv6 { source, destination, .. } = ip;
-    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }.classify::<V6>(protocol)
+    let Some(vip_flags) = vip(&destination) else {
+        if config.features & FEATURE_NAT == 0 {
+            return Err(Verdict::NotVip);
+        }
+        let behind = packet::behind_extensions(&packet, ip.next, payload, end);
+        let (protocol, upper, piece) = behind.map_err(|_| Verdict::NotVip)?;
+        let datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
+        return forward::from_backend::<V6>(&datagram, protocol, piece);
+    };
+    shield::ipv6(&ip)?;
+    let (protocol, upper, piece) = packet::behind_extensions(&packet, ip.next, payload, end)?;
+    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }
+        .classify::<V6>(protocol, piece)
 }
 
 impl Datagram<'_> {
     #[inline(always)]
-    fn classify<F: Family>(&self, protocol: u8) -> Result<Exit, Verdict> {
+    fn classify<F: Family>(&self, protocol: u8, piece: Piece) -> Result<Exit, Verdict> {
+        if piece != Piece::Whole {
+            if self.vip_flags & VIP_FORWARDED == 0 {
+                return Err(Verdict::Fragment);
+            }
+            return forward::fragment::<F>(self, protocol, piece == Piece::First);
+        }
         match protocol {
             PROTO_TCP => self.tcp::<F>(),
             PROTO_UDP => self.udp::<F>(),
@@ -166,36 +196,55 @@ impl Datagram<'_> {
     #[inline(always)]
     fn icmp<F: Family>(&self) -> Result<Exit, Verdict> {
         let icmp: Icmp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
-        let quote = self.upper + size_of::<Icmp>();
-        if quote > self.end {
+        if self.upper + size_of::<Icmp>() > self.end {
             return Err(Verdict::TruncatedL4);
         }
         if !F::is_error(icmp.kind) {
             return Err(Verdict::Icmp);
         }
-        self.quoted_flow::<F>(quote).ok_or(Verdict::IcmpErrorOther)
+        self.quoted_flow::<F>().ok_or(Verdict::IcmpErrorOther)
     }
 
     /// The error is about a packet that we sent: its source is ours, its destination the client. Turned around, it
     /// has the hash of the packets that the client sends.
     #[inline(always)]
-    fn quoted_flow<F: Family>(&self, quote: usize) -> Option<Exit> {
-        let (source, client, protocol, upper) = F::quoted(&self.packet, quote, self.end)?;
-        if source != self.destination || protocol != PROTO_TCP {
+    fn quoted_flow<F: Family>(&self) -> Option<Exit> {
+        let quote = self.quote::<F>()?;
+        if quote.source != self.destination {
+            return None;
+        }
+        let service = self.service(quote.ports.0, quote.protocol)?;
+        if service.kind == KIND_FORWARDED {
+            return Some(forward::about_forwarded::<F>(self, &service, &quote));
+        }
+        let ports = (quote.ports.1, quote.ports.0);
+        let hash = F::hash(self.config.seed, &quote.destination, &quote.source, ports, quote.protocol);
+        Some(Exit::of(service.id, steer::icmp_error(self.config, hash)))
+    }
+
+    /// The TCP or UDP packet that this ICMP error quotes, if its ports are there.
+    #[inline(always)]
+    pub(crate) fn quote<F: Family>(&self) -> Option<Quote> {
+        let icmp: Icmp = self.packet.read(self.upper)?;
+        let ip = self.upper + size_of::<Icmp>();
+        if !F::is_error(icmp.kind) {
+            return None;
+        }
+        let (source, destination, protocol, upper) = F::quoted(&self.packet, ip, self.end)?;
+        if protocol != PROTO_TCP && protocol != PROTO_UDP {
             return None;
         }
         let ports: Ports = self.packet.read(upper)?;
         if upper + size_of::<Ports>() > self.end {
             return None;
         }
-        let service = self.service(ports.source(), protocol).filter(|service| service.kind == KIND_TERMINATED)?;
-        let hash = F::hash(self.config.seed, &client, &source, (ports.destination(), ports.source()), protocol);
-        Some(Exit::of(service.id, steer::icmp_error(self.config, hash)))
+        let ports = (ports.source(), ports.destination());
+        Some(Quote { ip, upper, protocol, source, destination, ports })
     }
 
     /// The service at this datagram's destination address: the one of the port, or the one of all ports.
     #[inline(always)]
-    fn service(&self, port: u16, protocol: u8) -> Option<ServiceValue> {
+    pub(crate) fn service(&self, port: u16, protocol: u8) -> Option<ServiceValue> {
         let exact = maps::service(&self.destination, port, protocol);
         match exact {
             None if self.vip_flags & VIP_ALL_PORTS != 0 => maps::service(&self.destination, 0, protocol),
@@ -214,6 +263,8 @@ pub(crate) struct V4;
 
 impl Family for V4 {
     const V6: bool = false;
+    const SOURCE: usize = 12;
+    const DESTINATION: usize = 16;
     const PROTO_ICMP: u8 = packet::PROTO_ICMP;
 
     #[inline(always)]
@@ -226,7 +277,7 @@ impl Family for V4 {
     fn quoted(packet: &Packet, offset: usize, _end: usize) -> Option<(AddressWords, AddressWords, u8, usize)> {
         let ip: Ipv4 = packet.read(offset)?;
         let header_len = ip.header_len()?;
-        if ip.is_later_fragment() {
+        if ip.piece() == Piece::Later {
             return None;
         }
         Some((maps::mapped(ip.source), maps::mapped(ip.destination), ip.protocol, offset + header_len))
@@ -236,12 +287,27 @@ impl Family for V4 {
     fn hash(seed: u64, source: &AddressWords, destination: &AddressWords, ports: (u16, u16), protocol: u8) -> u32 {
         flow::hash_v4(seed, u32::from_be(source[3]), u32::from_be(destination[3]), ports.0, ports.1, protocol)
     }
+
+    #[inline(always)]
+    fn forward_hash(
+        seed: u64,
+        policy: u8,
+        source: &AddressWords,
+        destination: &AddressWords,
+        ports: (u16, u16),
+        protocol: u8,
+    ) -> u32 {
+        let (source, destination) = (u32::from_be(source[3]), u32::from_be(destination[3]));
+        flow::forward_v4(seed, policy, source, destination, ports, protocol)
+    }
 }
 
 pub(crate) struct V6;
 
 impl Family for V6 {
     const V6: bool = true;
+    const SOURCE: usize = 8;
+    const DESTINATION: usize = 24;
     const PROTO_ICMP: u8 = packet::PROTO_ICMPV6;
 
     #[inline(always)]
@@ -256,7 +322,11 @@ impl Family for V6 {
         if !ip.is_version_6() {
             return None;
         }
-        let (protocol, upper) = packet::behind_extensions(packet, ip.next, offset + size_of::<Ipv6>(), end).ok()?;
+        let (protocol, upper, piece) =
+            packet::behind_extensions(packet, ip.next, offset + size_of::<Ipv6>(), end).ok()?;
+        if piece != Piece::Whole {
+            return None;
+        }
         Some((ip.source, ip.destination, protocol, upper))
     }
 
@@ -265,5 +335,18 @@ impl Family for V6 {
         let source = source.map(u32::from_be);
         let destination = destination.map(u32::from_be);
         flow::hash_v6(seed, source, destination, ports.0, ports.1, protocol)
+    }
+
+    #[inline(always)]
+    fn forward_hash(
+        seed: u64,
+        policy: u8,
+        source: &AddressWords,
+        destination: &AddressWords,
+        ports: (u16, u16),
+        protocol: u8,
+    ) -> u32 {
+        let (source, destination) = (source.map(u32::from_be), destination.map(u32::from_be));
+        flow::forward_v6(seed, policy, source, destination, ports, protocol)
     }
 }

@@ -68,11 +68,16 @@ pub(crate) static WORKER_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries
 /// The service of exactly this address, port (host order; 0: the entry for all ports) and protocol.
 #[inline(always)]
 pub(crate) fn service(address: &AddressWords, port: u16, protocol: u8) -> Option<ServiceValue> {
+    // SAFETY: an entry that is replaced meanwhile gives the id or the kind of either value; both are in force then.
+    unsafe { SERVICES.get(service_key(address, port, protocol)) }.copied()
+}
+
+/// Port in host order.
+#[inline(always)]
+pub(crate) const fn service_key(address: &AddressWords, port: u16, protocol: u8) -> ServiceKeyWords {
     let [high, low] = port.to_be_bytes();
     let last = u32::from_ne_bytes([high, low, protocol, 0]);
-    let key: ServiceKeyWords = [address[0], address[1], address[2], address[3], last];
-    // SAFETY: an entry that is replaced meanwhile gives the id or the kind of either value; both are in force then.
-    unsafe { SERVICES.get(key) }.copied()
+    [address[0], address[1], address[2], address[3], last]
 }
 
 /// The worker behind a flow's slot, none where no worker stands.

@@ -12,6 +12,9 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 /// VLAN tags that are followed: a service tag around a customer tag.
 const MAX_VLAN_TAGS: usize = 2;
 
+/// Bytes of an Ethernet header without tags.
+pub(crate) const ETHERNET_LEN: usize = size_of::<Ethernet>();
+
 /// IANA protocol numbers.
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_ICMPV6: u8 = 58;
@@ -59,7 +62,32 @@ impl Packet {
         // and an unaligned read would be compiled to one load a byte.
         Some(unsafe { *(at as *const H) })
     }
+
+    /// Put `value` at `offset`, none when the frame ends before it does.
+    #[inline(always)]
+    pub(crate) fn write<H: Header>(&self, offset: usize, value: H) -> Option<()> {
+        let at = self.start + offset;
+        if at + size_of::<H>() > self.end {
+            return None;
+        }
+        // SAFETY: as in `read`; a frame belongs to the program while it runs.
+        unsafe { *(at as *mut H) = value };
+        Some(())
+    }
 }
+
+// SAFETY: integers and arrays of them.
+unsafe impl Header for u8 {}
+// SAFETY: as above.
+unsafe impl Header for u16 {}
+// SAFETY: as above.
+unsafe impl Header for u32 {}
+// SAFETY: as above.
+unsafe impl Header for [u32; 4] {}
+// SAFETY: as above.
+unsafe impl Header for [u8; 12] {}
+// SAFETY: as above.
+unsafe impl Header for [u32; 7] {}
 
 /// Ethernet II.
 #[repr(C)]
@@ -81,19 +109,29 @@ struct VlanTag {
 // SAFETY: repr(C), integers, no padding.
 unsafe impl Header for VlanTag {}
 
+/// A datagram, or a piece of one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Whole,
+    /// The fragment that holds the beginning.
+    First,
+    /// A fragment that does not.
+    Later,
+}
+
 /// RFC 791, 3.1, without options.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Ipv4 {
-    version_ihl: u8,
-    tos: u8,
-    total_len: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
+    pub(crate) version_ihl: u8,
+    pub(crate) tos: u8,
+    pub(crate) total_len: u16,
+    pub(crate) id: u16,
+    pub(crate) fragment: u16,
+    pub(crate) ttl: u8,
     /// IANA number of what is carried.
     pub(crate) protocol: u8,
-    checksum: u16,
+    pub(crate) checksum: u16,
     /// As it stands in the packet.
     pub(crate) source: u32,
     /// As it stands in the packet.
@@ -116,16 +154,16 @@ impl Ipv4 {
         u16::from_be(self.total_len) as usize
     }
 
-    /// Whether this is a piece of a datagram, the first or a later one.
+    /// Which piece of a datagram this is.
     #[inline(always)]
-    pub(crate) fn is_fragment(&self) -> bool {
-        self.fragment & 0x3fff_u16.to_be() != 0
-    }
-
-    /// Whether this is a piece that does not hold the datagram's beginning.
-    #[inline(always)]
-    pub(crate) fn is_later_fragment(&self) -> bool {
-        self.fragment & 0x1fff_u16.to_be() != 0
+    pub(crate) fn piece(&self) -> Piece {
+        if self.fragment & 0x3fff_u16.to_be() == 0 {
+            Piece::Whole
+        } else if self.fragment & 0x1fff_u16.to_be() == 0 {
+            Piece::First
+        } else {
+            Piece::Later
+        }
     }
 }
 
@@ -133,11 +171,11 @@ impl Ipv4 {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Ipv6 {
-    version_class_label: u32,
-    payload_len: u16,
+    pub(crate) version_class_label: u32,
+    pub(crate) payload_len: u16,
     /// IANA number of the next header.
     pub(crate) next: u8,
-    hop_limit: u8,
+    pub(crate) hop_limit: u8,
     /// As it stands in the packet.
     pub(crate) source: [u32; 4],
     /// As it stands in the packet.
@@ -276,15 +314,15 @@ pub(crate) fn ethernet(packet: &Packet) -> Result<(u16, usize), Verdict> {
     Ok((ethertype, offset))
 }
 
-/// Protocol behind the extension headers, and its offset. `next` is the first header, at `offset`; `end` is where the
-/// datagram ends.
+/// Protocol behind the extension headers, its offset, and which piece of a datagram it is; what is behind a fragment's
+/// header is not followed. `next` is the first header, at `offset`; `end` is where the datagram ends.
 #[inline(always)]
 pub(crate) fn behind_extensions(
     packet: &Packet,
     mut next: u8,
     mut offset: usize,
     end: usize,
-) -> Result<(u8, usize), Verdict> {
+) -> Result<(u8, usize, Piece), Verdict> {
     for followed in 0..=MAX_EXTENSIONS {
         if !matches!(next, EXT_HOP_BY_HOP | EXT_ROUTING | EXT_FRAGMENT | EXT_DESTINATION) {
             break;
@@ -297,7 +335,9 @@ pub(crate) fn behind_extensions(
         if next == EXT_FRAGMENT {
             // All but the two reserved bits: offset and M. Zero is an atomic fragment (RFC 6946), which is whole.
             if header.word[0] != 0 || header.word[1] & 0b1111_1001 != 0 {
-                return Err(Verdict::Fragment);
+                let piece =
+                    if header.word[0] == 0 && header.word[1] & 0b1111_1000 == 0 { Piece::First } else { Piece::Later };
+                return Ok((header.next, offset + size_of::<Extension>(), piece));
             }
             len = size_of::<Extension>();
         }
@@ -310,5 +350,5 @@ pub(crate) fn behind_extensions(
         }
         next = header.next;
     }
-    Ok((next, offset))
+    Ok((next, offset, Piece::Whole))
 }

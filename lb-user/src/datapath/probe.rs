@@ -1,15 +1,21 @@
 //! `edge` without an interface: a packet is run through it by BPF_PROG_TEST_RUN. For tests and measurements.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use aya::maps::{PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramInfo, TestRun as _, Xdp};
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, EbpfLoader, TestRunOptions, include_bytes_aligned};
-use lb_common::abi::{DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_SERVICES};
+use lb_common::abi::{self, DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_SERVICES, HopValue};
+use lb_common::flow::hop_index;
+use zerocopy::transmute;
 
-use super::kernel::{Bounds, Loaded, Plan, Settings, Setup, Shield, State, Table, Tables, failed, load};
-use super::{DatapathError, Desired, FlowAnswer, PacketCounter, Tuning, Worker};
+use super::kernel::{
+    Bounds, Forwarding, Loaded, Plan, Settings, Setup, Shield, State, Table, Tables, failed, load, wire,
+};
+use super::{DatapathError, Desired, FlowAnswer, ForwardState, PacketCounter, Protocol, Tuning, Worker};
 
 static BASELINE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-baseline"));
 /// The object with `baseline`, for who attaches it.
@@ -34,6 +40,7 @@ pub struct Probe {
     table: Table,
     settings: Settings,
     shield: Shield,
+    forwarding: Forwarding,
     in_force: State,
 }
 
@@ -67,6 +74,22 @@ pub enum Program {
     Baseline,
 }
 
+/// A next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// Interface to send out of; [`LOOPBACK`] is the one that packets of a probe come in by.
+    pub interface: u32,
+    /// Bytes of a packet at the most.
+    pub mtu: u32,
+    /// Destination MAC address.
+    pub to: [u8; 6],
+    /// Source MAC address.
+    pub from: [u8; 6],
+}
+
+/// Index of `lo`.
+pub const LOOPBACK: u32 = 1;
+
 /// BPF run time (`run_time_ns` and `run_cnt` of `bpf_prog_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunTime {
@@ -86,12 +109,14 @@ impl Probe {
         let mut settings = settings;
         let mut shield = Shield::take(&mut edge)?;
         shield.apply(&mut settings, desired)?;
+        let mut forwarding = Forwarding::take(&mut edge, &tuning, BTreeMap::from([(LOOPBACK, "lo".to_owned())]))?;
+        forwarding.apply(&mut settings, &desired.forwards)?;
         let in_force = State::of(desired, BOUNDS)?;
         tables.write_all(&Plan::between(&State::default(), &in_force).add, &State::default())?;
         tables.count(in_force.ids());
         let mut baseline = EbpfLoader::new().load(BASELINE).map_err(|e| failed("load the empty program", &e))?;
         xdp_mut(&mut baseline, "baseline")?.load().map_err(|e| failed("load the empty program", &e))?;
-        Ok(Self { edge, baseline, tables, table, settings, shield, in_force })
+        Ok(Self { edge, baseline, tables, table, settings, shield, forwarding, in_force })
     }
 
     /// Run one packet of at least 14 bytes through `edge`, on the CPU of this thread.
@@ -122,10 +147,56 @@ impl Probe {
         self.tables.packets()
     }
 
-    /// Which worker a TCP flow would go to.
-    pub fn flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
-        let service = self.in_force.service(destination.ip().to_canonical(), destination.port());
-        self.table.flow(service, source, destination)
+    /// Make `desired` the state, as an edge that runs does.
+    pub fn change(&mut self, desired: &Desired) -> Result<(), DatapathError> {
+        let to = State::of(desired, BOUNDS)?;
+        self.shield.apply(&mut self.settings, desired)?;
+        self.forwarding.apply(&mut self.settings, &desired.forwards)?;
+        let plan = Plan::between(&self.in_force, &to);
+        self.tables.write_all(&plan.add, &self.in_force)?;
+        self.tables.write_all(&plan.remove, &self.in_force)?;
+        self.forwarding.retire(&mut self.settings);
+        self.tables.count(to.ids());
+        self.in_force = to;
+        Ok(())
+    }
+
+    /// Have the way to a backend known, for ever: the kernel's routes are not asked.
+    pub fn set_backend_hop(&mut self, service: u32, backend: SocketAddr, hop: Hop) -> Result<(), DatapathError> {
+        let number = self.forwarding.number(service, backend).ok_or_else(|| absent("backend"))?;
+        self.set_hop(abi::BACKEND_HOPS, number, backend.ip(), hop)
+    }
+
+    /// The same for the way to a client.
+    pub fn set_client_hop(&mut self, client: IpAddr, hop: Hop) -> Result<(), DatapathError> {
+        let words: [u32; 4] = transmute!(wire(client));
+        self.set_hop(abi::CLIENT_HOPS, hop_index(&words), client, hop)
+    }
+
+    fn set_hop(&mut self, map: &str, index: u32, address: IpAddr, hop: Hop) -> Result<(), DatapathError> {
+        let macs = <[u8; 12]>::try_from([hop.to, hop.from].concat()).unwrap_or_default();
+        let until = u64::MAX;
+        let value = HopValue { address: wire(address), until, interface: hop.interface, mtu: hop.mtu, macs, pad: 0 };
+        let value: [u8; size_of::<HopValue>()] = transmute!(value);
+        let cpus = aya::util::nr_cpus().map_err(|(path, e)| failed(format!("read {path}"), &e))?;
+        let values = PerCpuValues::try_from(vec![value; cpus]).map_err(|e| failed("write a next hop", &e))?;
+        let map = self.edge.map_mut(map).ok_or_else(|| absent(map))?;
+        let mut map = PerCpuArray::try_from(map).map_err(|e| failed("write a next hop", &e))?;
+        map.set(index, values, 0).map_err(|e| failed("write a next hop", &e))
+    }
+
+    /// Forwarded services.
+    pub fn forwards(&self) -> Result<Vec<ForwardState>, DatapathError> {
+        self.forwarding.states()
+    }
+
+    /// Which worker or backend a flow would go to.
+    pub fn flow(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
+        let service = self.in_force.service(destination.ip().to_canonical(), destination.port(), protocol);
+        match service.filter(|id| self.in_force.is_forwarded(*id)) {
+            Some(id) => self.forwarding.flow(id, protocol, source, destination),
+            None => self.table.flow(service, source, destination),
+        }
     }
 
     fn program(&self, program: Program) -> Result<&Xdp, DatapathError> {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use lb_tests::packet::{ICMP, ICMPV6, Packet};
 use lb_tests::privilege;
 use lb_tests::random::Random;
-use lb_user::datapath::Worker;
 use lb_user::datapath::probe::XdpAction;
+use lb_user::datapath::{Protocol, Worker};
 use libtest_mimic::{Failed, Trial};
 
 use crate::setup::*;
@@ -65,7 +65,7 @@ fn choices(v6: bool) -> Result<(), Failed> {
     let mut redirected = 0;
     for _ in 0..FLOWS {
         let (source, destination) = random_flow(&mut random, v6);
-        let answer = probe.flow(source, destination).ok_or("no answer")?;
+        let answer = probe.flow(Protocol::Tcp, source, destination).ok_or("no answer")?;
         let wanted = if answer.cpu == Some(cpus[0]) { XdpAction::Pass } else { XdpAction::Redirect };
         let action = probe.run(&syn(source, destination).build())?.action;
         if action != wanted {
@@ -108,7 +108,8 @@ fn shares() -> Result<(), Failed> {
     let mut seen = [0usize; 8];
     for _ in 0..8000 {
         let (source, destination) = random_flow(&mut random, false);
-        let worker = probe.flow(source, destination).and_then(|answer| answer.worker).ok_or("no worker")?;
+        let worker =
+            probe.flow(Protocol::Tcp, source, destination).and_then(|answer| answer.worker).ok_or("no worker")?;
         seen[worker as usize] += 1;
     }
     // 1000 each, deviation 30.

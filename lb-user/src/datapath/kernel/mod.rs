@@ -4,6 +4,7 @@ mod attach;
 mod bpf;
 mod error;
 mod events;
+mod forward;
 mod load;
 mod log;
 mod maps;
@@ -14,8 +15,10 @@ mod routes;
 mod settings;
 mod shield;
 mod steering;
+mod sysctl;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::Ebpf;
@@ -25,11 +28,13 @@ use tokio::task::JoinHandle;
 
 use self::attach::Attached;
 use self::events::Events;
+pub(super) use self::forward::Forwarding;
 use self::netlink::{Interface, Netlink};
 use self::pins::Pins;
 use self::routes::Routes;
 pub(super) use self::settings::Settings;
 pub(super) use self::shield::Shield;
+use self::sysctl::Sysctl;
 use super::{
     Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol, Tuning,
     Worker, listen,
@@ -38,7 +43,7 @@ use super::{
 pub(super) use self::error::failed;
 pub(super) use self::load::{Loaded, Setup, load};
 pub(super) use self::maps::Tables;
-pub(super) use self::plan::{Bounds, Plan, State};
+pub(super) use self::plan::{Bounds, Plan, State, wire};
 pub(super) use self::steering::Table;
 
 /// Next hops that wait to be asked for at the most.
@@ -91,6 +96,10 @@ pub struct KernelDatapath {
     settings: Settings,
     shield: Shield,
     events: Events,
+    forwarding: Forwarding,
+    /// Settings of the kernel that forwarding needs, while it is needed.
+    routing: Vec<Sysctl>,
+    _asking: AbortOnDropHandle,
     bounds: Bounds,
     in_force: State,
     listeners: Vec<Listener>,
@@ -125,8 +134,11 @@ impl KernelDatapath {
         pins.pin_object(&mut ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
         let shield = Shield::take(&mut ebpf)?;
-        let (neighbours, _) = mpsc::channel(NEIGHBOURS);
+        let (neighbours, wanted) = mpsc::channel(NEIGHBOURS);
         let events = Events::start(&mut ebpf, neighbours)?;
+        let asking = AbortOnDropHandle(forward::ask(wanted)?);
+        let named = interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect();
+        let forwarding = Forwarding::take(&mut ebpf, &options.tuning, named)?;
         let log = match options.packet_log_sample {
             0 => None,
             _ => Some(log::forward(&mut ebpf)?),
@@ -151,6 +163,9 @@ impl KernelDatapath {
             settings,
             shield,
             events,
+            forwarding,
+            routing: Vec::new(),
+            _asking: asking,
             bounds,
             in_force: State::default(),
             listeners,
@@ -161,49 +176,91 @@ impl KernelDatapath {
     }
 }
 
+impl KernelDatapath {
+    /// `bpf_fib_lookup` answers for an interface that forwards. `lo` is one that no packet comes in by: the host does not
+    /// become a router.
+    fn route(&mut self, forwards: bool) -> Result<(), DatapathError> {
+        if !forwards || !self.routing.is_empty() {
+            return Ok(());
+        }
+        for name in ["ipv4/conf/lo/forwarding", "ipv6/conf/lo/forwarding"] {
+            match Sysctl::set(name, "1") {
+                Ok(changed) => self.routing.extend(changed),
+                // A host without IPv6 has no such setting.
+                Err(_) if name.starts_with("ipv6") && !Path::new("/proc/sys/net/ipv6").exists() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn revert(&mut self) {
+        self.forwarding.revert(&mut self.settings);
+        self.shield.revert(&mut self.settings);
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDropHandle(JoinHandle<()>);
+
+impl Drop for AbortOnDropHandle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Datapath for KernelDatapath {
     async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
         let target = State::of(desired, self.bounds)?;
         let plan = Plan::between(&self.in_force, &target);
+        self.route(!desired.forwards.is_empty())?;
         self.shield.apply(&mut self.settings, desired)?;
-        if let Err(e) = self.tables.write_all(&plan.add, &self.in_force) {
+        if let Err(e) = self.forwarding.apply(&mut self.settings, &desired.forwards) {
             self.shield.revert(&mut self.settings);
+            return Err(e);
+        }
+        if let Err(e) = self.tables.write_all(&plan.add, &self.in_force) {
+            self.revert();
             return Err(e);
         }
         let new_routes = match self.routes.add(&self.netlink, target.addresses()).await {
             Ok(new_routes) => new_routes,
             Err(e) => {
                 self.tables.undo(&plan.add, &self.in_force);
-                self.shield.revert(&mut self.settings);
+                self.revert();
                 return Err(e);
             }
         };
         if let Err(e) = self.tables.write_all(&plan.remove, &self.in_force) {
             self.routes.remove(&self.netlink, &new_routes).await;
             self.tables.undo(&plan.add, &self.in_force);
-            self.shield.revert(&mut self.settings);
+            self.revert();
             return Err(e);
         }
         // Here the change is made; what is left is to take away routes that lead to no service.
         self.tables.count(target.ids());
         self.in_force = target;
+        self.forwarding.retire(&mut self.settings);
         self.routes.keep_only(&self.netlink, self.in_force.addresses()).await;
         Ok(self.listeners.clone())
     }
 
     fn counters(&self) -> Result<Counters, DatapathError> {
         let mut counters = self.tables.counters(self.table.workers.len() as u32)?;
+        counters.forwards = self.forwarding.states()?;
         counters.shield = self.shield.state()?;
         counters.shield.events_lost = self.events.lost.load(Ordering::Relaxed);
         Ok(counters)
     }
 
     fn flow(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<FlowAnswer> {
-        if protocol != Protocol::Tcp {
+        let Some(service) = self.in_force.service(destination.ip().to_canonical(), destination.port(), protocol) else {
             return Some(FlowAnswer::default());
+        };
+        match self.in_force.is_forwarded(service) {
+            true => self.forwarding.flow(service, protocol, source, destination),
+            false => self.table.flow(Some(service), source, destination),
         }
-        let service = self.in_force.service(destination.ip().to_canonical(), destination.port());
-        self.table.flow(service, source, destination)
     }
 
     fn describe(&self) -> Description {
@@ -220,6 +277,7 @@ impl Datapath for KernelDatapath {
 
     async fn tick(&mut self) {
         self.shield.tick(&mut self.settings);
+        self.forwarding.tick(&self.netlink).await;
     }
 
     fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
@@ -231,6 +289,7 @@ impl Datapath for KernelDatapath {
             log.abort();
         }
         self.shield.close();
+        self.routing.clear();
         self.routes.keep_only(&self.netlink, &Default::default()).await;
         let Self { attached, _steer: steer, _ebpf: ebpf, pins, netlink, edge_id, .. } = self;
         let interfaces: Vec<(String, u32)> = attached.iter().map(|a| (a.interface.clone(), a.index)).collect();

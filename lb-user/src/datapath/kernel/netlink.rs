@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use rtnetlink::{Error, Handle, RouteMessageBuilder};
 use tokio::task::JoinHandle;
@@ -48,6 +49,20 @@ pub(super) struct LocalRoute {
     pub(super) prefix: IpAddr,
     pub(super) length: u8,
     pub(super) ours: bool,
+}
+
+/// The way to an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Where packets leave.
+    pub(super) interface: u32,
+    pub(super) interface_name: String,
+    /// The next router; none: the address is a neighbour.
+    pub(super) gateway: Option<IpAddr>,
+    /// Bytes of a packet at the most.
+    pub(super) mtu: Option<u32>,
+    /// It is this host.
+    pub(super) local: bool,
 }
 
 impl Netlink {
@@ -107,6 +122,55 @@ impl Netlink {
         let removed = self.request(self.handle.route().del(host_route(address, loopback)).execute()).await;
         tolerate(removed, rustix::io::Errno::SRCH)
             .map_err(|e| failed(format!("remove the local route to {address}"), &e))
+    }
+
+    /// The way to an address, as `ip route get` finds it.
+    pub(super) async fn route_to(&self, address: IpAddr) -> Result<Route, DatapathError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(address);
+        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        let what = format!("find a route to {address}");
+        let found: Vec<RouteMessage> =
+            answered(&what, self.handle.route().get(message).execute().try_collect()).await?;
+        let route = found.into_iter().next().ok_or_else(|| nothing(&what))?;
+        let (mut interface, mut gateway, mut mtu) = (0, None, None);
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => interface = *index,
+                RouteAttribute::Gateway(RouteAddress::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
+                RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
+                RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
+                RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) => Some(*mtu),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        let link = self.handle.link().get().match_index(interface).execute();
+        let links: Vec<LinkMessage> = answered("ask for an interface", link.try_collect()).await?;
+        let (mut interface_name, mut link_mtu) = (interface.to_string(), None);
+        for attribute in links.into_iter().flat_map(|link| link.attributes) {
+            match attribute {
+                LinkAttribute::IfName(name) => interface_name = name,
+                LinkAttribute::Mtu(mtu) => link_mtu = Some(mtu),
+                _ => {}
+            }
+        }
+        let mtu = mtu.into_iter().chain(link_mtu).min();
+        let local = route.header.kind == RouteType::Local;
+        Ok(Route { interface, interface_name, gateway, mtu, local })
+    }
+
+    /// `ip neigh add ADDRESS dev INTERFACE use`: find or check its MAC address, as if there were a packet for it.
+    pub(super) async fn ask_for_neighbour(&self, interface: u32, address: IpAddr) -> io::Result<()> {
+        let request = self.handle.neighbours().add(interface, address);
+        let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
+        self.request(request.execute()).await
     }
 
     async fn request(&self, request: impl Future<Output = Result<(), Error>>) -> io::Result<()> {
@@ -175,18 +239,26 @@ fn local_route(message: &RouteMessage) -> Option<LocalRoute> {
     Some(LocalRoute { prefix, length: message.header.destination_prefix_length, ours })
 }
 
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn nothing(what: &str) -> DatapathError {
+    DatapathError::Kernel { what: what.to_owned(), why: "the kernel gave no answer".to_owned() }
+}
+
 fn host_route(address: IpAddr, loopback: u32) -> RouteMessage {
-    let (length, family) = match address {
-        IpAddr::V4(_) => (32, AddressFamily::Inet),
-        IpAddr::V6(_) => (128, AddressFamily::Inet6),
-    };
+    let length = if address.is_ipv4() { 32 } else { 128 };
     let mut message = RouteMessageBuilder::<IpAddr>::new()
         .output_interface(loopback)
         .protocol(RouteProtocol::Other(PROTOCOL))
         .scope(RouteScope::Host)
         .kind(RouteType::Local)
         .build();
-    message.header.address_family = family;
+    message.header.address_family = family(address);
     message.header.table = TABLE_LOCAL;
     message.header.destination_prefix_length = length;
     message.attributes.push(RouteAttribute::Destination(address.into()));

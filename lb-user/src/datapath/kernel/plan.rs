@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use lb_common::abi::{Address, Be16, KIND_TERMINATED, PROTO_TCP, ServiceKey, ServiceValue, VIP_ALL_PORTS, VipValue};
+use lb_common::abi::{
+    self, Address, Be16, KIND_FORWARDED, KIND_TERMINATED, PROTO_TCP, PROTO_UDP, SERVICE_KEEP_PORT, SERVICE_LIMITS,
+    SERVICE_PREFIXES, ServiceKey, ServiceValue, VIP_ALL_PORTS, VIP_FORWARDED, VIP_TERMINATED, VipValue,
+};
 use tls_worker::api::ListenAddress;
 
-use crate::datapath::{DatapathError, Desired};
+use crate::datapath::{DatapathError, Desired, DesiredForward, ForwardHash, ForwardMode, Ports, Protocol};
 
 /// Sizes that were chosen at load.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,7 @@ pub(in crate::datapath) struct State {
     services: BTreeMap<ServiceKey, ServiceValue>,
     vips: BTreeMap<Address, VipValue>,
     addresses: BTreeSet<IpAddr>,
+    forwarded: BTreeSet<u32>,
 }
 
 /// One write; without a value the entry is removed.
@@ -59,19 +63,69 @@ impl State {
                     let why = "BPF steers single unicast addresses; name the address, and a port or *";
                     return Err(refuse(listen, io::ErrorKind::InvalidInput, why));
                 }
-                let value = ServiceValue { id: service.id, kind: KIND_TERMINATED, mode: 0, hash: 0, flags: 0 };
-                if state.services.insert(key(listen.address, listen.port.unwrap_or(0)), value).is_some() {
+                let flags = flags(desired, service.id);
+                let value = ServiceValue { id: service.id, kind: KIND_TERMINATED, mode: 0, hash: 0, flags };
+                let key = key(listen.address, listen.port.unwrap_or(0), PROTO_TCP);
+                if state.services.insert(key, value).is_some() {
                     return Err(refuse(listen, io::ErrorKind::AddrInUse, "two services, or one twice, ask for it"));
                 }
-                let flags = if listen.port.is_none() { VIP_ALL_PORTS } else { 0 };
-                state.vips.entry(wire(listen.address)).or_insert(VipValue { flags: 0 }).flags |= flags;
-                state.addresses.insert(listen.address);
+                state.vip(listen.address, VIP_TERMINATED, listen.port.is_none());
             }
+        }
+        for forward in &desired.forwards {
+            state.forward(forward, desired, bounds)?;
         }
         if state.services.len() > bounds.addresses as usize {
             return Err(full("addresses of all services", state.services.len(), bounds.addresses, "max_addresses"));
         }
         Ok(state)
+    }
+
+    fn forward(&mut self, forward: &DesiredForward, desired: &Desired, bounds: Bounds) -> Result<(), DatapathError> {
+        let refuse = |why: String| DatapathError::Forward { service: forward.name.clone(), why };
+        if forward.id == 0 || forward.id > bounds.services {
+            return Err(full("services", forward.id as usize, bounds.services, "max_services"));
+        }
+        for listen in &forward.addresses {
+            if listen.address.is_unspecified() || listen.address.is_multicast() {
+                return Err(refuse(format!("{listen} is no single unicast address")));
+            }
+            let (ports, keep_port) = match listen.ports {
+                Ports::All => (0..=0, true),
+                Ports::Range(first, last) if first == 0 || last < first => {
+                    return Err(refuse(format!("{listen}: ports go from the lower to the higher, 1 at the least")));
+                }
+                Ports::Range(first, last) => (first..=last, first != last),
+            };
+            let keep_port = if keep_port { SERVICE_KEEP_PORT } else { 0 };
+            let value = ServiceValue {
+                id: forward.id,
+                kind: KIND_FORWARDED,
+                mode: mode_number(forward.mode),
+                hash: hash_number(forward.hash),
+                flags: flags(desired, forward.id) | keep_port,
+            };
+            for protocol in &forward.protocols {
+                for port in ports.clone() {
+                    if self.services.insert(key(listen.address, port, number_of(*protocol)), value).is_some() {
+                        return Err(refuse(format!("another service, or this one twice, has {listen} ({protocol})")));
+                    }
+                }
+                if self.services.len() > bounds.addresses as usize {
+                    let count = self.services.len();
+                    return Err(full("addresses and ports of all services", count, bounds.addresses, "max_addresses"));
+                }
+            }
+            self.vip(listen.address, VIP_FORWARDED, listen.ports == Ports::All);
+        }
+        self.forwarded.insert(forward.id);
+        Ok(())
+    }
+
+    fn vip(&mut self, address: IpAddr, kind: u32, all_ports: bool) {
+        let flags = kind | if all_ports { VIP_ALL_PORTS } else { 0 };
+        self.vips.entry(wire(address)).or_insert(VipValue { flags: 0 }).flags |= flags;
+        self.addresses.insert(address);
     }
 
     /// Addresses of all services.
@@ -80,8 +134,14 @@ impl State {
     }
 
     /// Id of the service at this address and port, as the kernel half finds it.
-    pub(in crate::datapath) fn service(&self, address: IpAddr, port: u16) -> Option<u32> {
-        self.services.get(&key(address, port)).or_else(|| self.services.get(&key(address, 0))).map(|value| value.id)
+    pub(in crate::datapath) fn service(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<u32> {
+        let at = |port| self.services.get(&key(address, port, number_of(protocol)));
+        at(port).or_else(|| at(0)).map(|value| value.id)
+    }
+
+    /// Whether a service is forwarded.
+    pub(in crate::datapath) fn is_forwarded(&self, id: u32) -> bool {
+        self.forwarded.contains(&id)
     }
 
     /// Ids of the services.
@@ -122,8 +182,45 @@ pub(in crate::datapath) fn wire(address: IpAddr) -> Address {
     }
 }
 
-fn key(address: IpAddr, port: u16) -> ServiceKey {
-    ServiceKey { address: wire(address), port: Be16::new(port), protocol: PROTO_TCP, pad: 0 }
+/// A key of the tables; port 0 for all ports.
+pub(super) fn key(address: IpAddr, port: u16, protocol: u8) -> ServiceKey {
+    ServiceKey { address: wire(address), port: Be16::new(port), protocol, pad: 0 }
+}
+
+/// IANA number.
+pub(super) fn number_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => PROTO_TCP,
+        Protocol::Udp => PROTO_UDP,
+    }
+}
+
+fn mode_number(mode: ForwardMode) -> u8 {
+    match mode {
+        ForwardMode::Nat => abi::MODE_NAT,
+        ForwardMode::Ipip => abi::MODE_IPIP,
+        ForwardMode::L2 => abi::MODE_L2,
+    }
+}
+
+/// [`ServiceValue::hash`].
+pub(super) fn hash_number(hash: ForwardHash) -> u8 {
+    match hash {
+        ForwardHash::Flow => abi::HASH_FLOW,
+        ForwardHash::Source => abi::HASH_SOURCE,
+        ForwardHash::SourceDestination => abi::HASH_SOURCE_DESTINATION,
+    }
+}
+
+/// What the shield has of a service.
+fn flags(desired: &Desired, id: u32) -> u8 {
+    let limits = if desired.limits.contains_key(&id) { SERVICE_LIMITS } else { 0 };
+    let at = desired.prefixes.partition_point(|rule| rule.service < id);
+    let prefixes = match desired.prefixes.get(at) {
+        Some(rule) if rule.service == id => SERVICE_PREFIXES,
+        _ => 0,
+    };
+    limits | prefixes
 }
 
 fn written(listen: &ListenAddress) -> String {
@@ -171,10 +268,10 @@ mod tests {
     #[test]
     fn an_exact_port_goes_before_every_port() {
         let state = State::of(&desired(&[(1, &[listen(1, None)]), (2, &[listen(1, Some(443))])]), BOUNDS).unwrap();
-        assert_eq!(state.service([10, 0, 0, 1].into(), 443), Some(2));
-        assert_eq!(state.service([10, 0, 0, 1].into(), 80), Some(1));
-        assert_eq!(state.service([10, 0, 0, 2].into(), 80), None);
-        assert_eq!(state.vips.values().next().unwrap().flags, VIP_ALL_PORTS);
+        assert_eq!(state.service([10, 0, 0, 1].into(), 443, Protocol::Tcp), Some(2));
+        assert_eq!(state.service([10, 0, 0, 1].into(), 80, Protocol::Tcp), Some(1));
+        assert_eq!(state.service([10, 0, 0, 2].into(), 80, Protocol::Tcp), None);
+        assert_eq!(state.vips.values().next().unwrap().flags, VIP_ALL_PORTS | VIP_TERMINATED);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Table {
     }
 }
 
-fn words(bits: u128) -> [u32; 4] {
+pub(super) fn words(bits: u128) -> [u32; 4] {
     [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
 }
 
