@@ -50,7 +50,7 @@ pub(crate) fn rate() -> Result<()> {
     let lab = Lab::forwarding(1)?;
     let pool = [lab.backend(0, PORT)];
     let _server = Lines::start(&lab.backends[0], "one", &pool)?;
-    let limits = "[service.web.limits]\nsource_connections = { per_second = 1, burst = 5 }\n";
+    let limits = "[service.web.shield]\nsource_connections = { rate = 1, burst = 5 }\n";
     let edge = Edge::start(&lab, &lab.forwards("", &service("nat", "7000", &pool, limits)))?;
     let vip = SocketAddr::from((VIP4, PORT));
     wait_ok("an answer", PATIENCE, || datagram(&lab.client, vip))?;
