@@ -24,6 +24,7 @@
 //! | [`wait`] | conditions with a deadline |
 
 pub mod backend;
+pub mod checksum;
 pub mod client;
 pub mod docs;
 pub mod edge;

@@ -18,9 +18,9 @@ const PROTO_IPV6: u8 = 41;
 const TTL: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
 
-/// Put the datagram into an outer packet and send it; gives what XDP returns.
+/// Put the datagram into an outer packet, addressed to the next hop.
 #[inline(always)]
-pub(super) fn send<F: Family>(datagram: &Datagram<'_>, chosen: &Chosen, hop: &HopValue) -> Result<u32, Verdict> {
+pub(super) fn encapsulate<F: Family>(datagram: &Datagram<'_>, chosen: &Chosen, hop: &HopValue) -> Result<(), Verdict> {
     let inner = datagram.end - datagram.ip;
     let v4 = chosen.backend.flags & BACKEND_V4 != 0;
     if F::V6 && v4 {
@@ -47,7 +47,7 @@ pub(super) fn send<F: Family>(datagram: &Datagram<'_>, chosen: &Chosen, hop: &Ho
     } else {
         outer_v6(&packet, datagram, chosen, inner, class, F::V6)?;
     }
-    send::frame(datagram.ctx, &packet, hop)
+    send::address(&packet, hop)
 }
 
 #[inline(always)]

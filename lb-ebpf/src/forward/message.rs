@@ -10,7 +10,7 @@ use lb_common::checksum::Sum;
 
 use crate::classify::{Datagram, Family};
 use crate::finish::Exit;
-use crate::packet::{ETHERNET_LEN, Ipv4, Ipv6, PROTO_ICMP, PROTO_ICMPV6, Packet};
+use crate::packet::{ETHERNET_LEN, Ipv4, Ipv6, PROTO_ICMP, PROTO_ICMPV6, Packet, Piece};
 
 /// When the next message may be made, nanoseconds. Written and read by edge.
 #[map]
@@ -45,6 +45,7 @@ pub(super) fn answer<F: Family>(datagram: &Datagram<'_>, service: u32, error: Er
     if datagram.ip != ETHERNET_LEN
         || datagram.upper != ETHERNET_LEN + header
         || datagram.packet.len() < ETHERNET_LEN + header + QUOTED
+        || !may_be_about::<F>(datagram)
         || !allowed(datagram.config.icmp_interval)
     {
         return Exit::of(service, silent);
@@ -53,6 +54,16 @@ pub(super) fn answer<F: Family>(datagram: &Datagram<'_>, service: u32, error: Er
         Some(()) => Exit { sent: xdp_action::XDP_TX, ..Exit::of(service, told) },
         None => Exit::of(service, silent),
     }
+}
+
+/// No error is about another one, nor about a fragment but the first (RFC 1122, 3.2.2; RFC 4443, 2.4).
+#[inline(always)]
+fn may_be_about<F: Family>(datagram: &Datagram<'_>) -> bool {
+    if F::V6 {
+        return datagram.packet.read(ETHERNET_LEN).is_some_and(|ip: Ipv6| ip.next != PROTO_ICMPV6);
+    }
+    let ip: Option<Ipv4> = datagram.packet.read(ETHERNET_LEN);
+    ip.is_some_and(|ip| ip.protocol != PROTO_ICMP && ip.piece() != Piece::Later)
 }
 
 #[inline(always)]

@@ -110,13 +110,14 @@ fn to_backend<F: Family>(
         return Ok(exit);
     }
     let bytes = datagram.packet.len();
+    let sent = send::way_out(datagram.ctx, hop)?;
     let verdict = match service.mode {
         MODE_NAT => {
             nat::destination::<F>(datagram, service, chosen, protocol, sort)?;
             Verdict::ForwardNat
         }
         MODE_IPIP => {
-            let sent = ipip::send::<F>(datagram, chosen, hop)?;
+            ipip::encapsulate::<F>(datagram, chosen, hop)?;
             choose::count(chosen, bytes);
             return Ok(Exit { sent, ..Exit::of(service.id, Verdict::ForwardIpip) });
         }
@@ -125,7 +126,7 @@ fn to_backend<F: Family>(
             Verdict::ForwardL2
         }
     };
-    let sent = send::frame(datagram.ctx, &datagram.packet, hop)?;
+    send::address(&datagram.packet, hop)?;
     choose::count(chosen, bytes);
     Ok(Exit { sent, ..Exit::of(service.id, verdict) })
 }

@@ -51,16 +51,17 @@ fn to_backend<F: Family>(datagram: &Datagram<'_>, service: &ServiceValue, quote:
         return Ok(exit);
     }
     let bytes = datagram.packet.len();
-    let sent = match service.mode {
-        MODE_IPIP => ipip::send::<F>(datagram, &chosen, hop)?,
+    let sent = send::way_out(datagram.ctx, hop)?;
+    match service.mode {
+        MODE_IPIP => ipip::encapsulate::<F>(datagram, &chosen, hop)?,
         mode => {
             if mode == MODE_NAT {
                 translate_to_backend::<F>(datagram, service, &chosen, quote).ok_or(Verdict::TruncatedL4)?;
             }
             send::count_hop::<F>(datagram)?;
-            send::frame(datagram.ctx, &datagram.packet, hop)?
+            send::address(&datagram.packet, hop)?;
         }
-    };
+    }
     choose::count(&chosen, bytes);
     Ok(Exit { sent, ..Exit::of(service.id, Verdict::IcmpErrorForward) })
 }

@@ -49,9 +49,10 @@ fn reply<F: Family>(datagram: &Datagram<'_>, protocol: u8, piece: Piece) -> Resu
         if let Some(exit) = send::refused::<F>(datagram, reverse.service, hop.mtu)? {
             return Ok(exit);
         }
+        let sent = send::way_out(datagram.ctx, hop)?;
         rewrite::<F>(datagram, reverse, protocol, piece)?;
         send::count_hop::<F>(datagram)?;
-        let sent = send::frame(datagram.ctx, &datagram.packet, hop)?;
+        send::address(&datagram.packet, hop)?;
         Ok(Exit { sent, ..Exit::of(reverse.service, Verdict::ReplyNat) })
     };
     Ok(sent().unwrap_or_else(|verdict| Exit::of(reverse.service, verdict)))
@@ -98,9 +99,13 @@ fn error<F: Family>(datagram: &Datagram<'_>) -> Result<Exit, Verdict> {
         Err(miss) => return Ok(Exit::of(reverse.service, miss.verdict())),
     };
     let sent = || {
+        if let Some(exit) = send::refused::<F>(datagram, reverse.service, hop.mtu)? {
+            return Ok(exit);
+        }
+        let sent = send::way_out(datagram.ctx, hop)?;
         quote::translate_to_client::<F>(datagram, reverse, &quote).ok_or(Verdict::TruncatedL4)?;
         send::count_hop::<F>(datagram)?;
-        let sent = send::frame(datagram.ctx, &datagram.packet, hop)?;
+        send::address(&datagram.packet, hop)?;
         Ok(Exit { sent, ..Exit::of(reverse.service, Verdict::IcmpErrorReply) })
     };
     Ok(sent().unwrap_or_else(|verdict| Exit::of(reverse.service, verdict)))

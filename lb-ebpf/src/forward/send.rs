@@ -38,7 +38,7 @@ pub(super) fn refused_by_way<F: Family>(
     refused::<F>(datagram, service.id, mtu)
 }
 
-/// No hop left, or larger than `mtu`.
+/// No hop left, or larger than `mtu`. About an ICMP error no error is made (RFC 1122, 3.2.2; RFC 4443, 2.4).
 #[inline(always)]
 pub(super) fn refused<F: Family>(datagram: &Datagram<'_>, service: u32, mtu: u32) -> Result<Option<Exit>, Verdict> {
     let at = datagram.ip + if F::V6 { HOP_LIMIT } else { TTL };
@@ -70,13 +70,18 @@ pub(super) fn count_hop<F: Family>(datagram: &Datagram<'_>) -> Result<(), Verdic
     packet.write(ip + CHECKSUM, checksum).ok_or(Verdict::TruncatedL3)
 }
 
-/// Address the frame to the next hop and choose the way out; gives what XDP returns.
+/// The way out; gives what XDP returns. Before the frame is touched, as it may be refused.
 #[inline(always)]
-pub(super) fn frame(ctx: &XdpContext, packet: &Packet, hop: &HopValue) -> Result<u32, Verdict> {
-    packet.write(0, hop.macs).ok_or(Verdict::TruncatedL2)?;
+pub(super) fn way_out(ctx: &XdpContext, hop: &HopValue) -> Result<u32, Verdict> {
     // SAFETY: the context is valid while the program runs.
     if hop.interface == unsafe { (*ctx.ctx).ingress_ifindex } {
         return Ok(xdp_action::XDP_TX);
     }
     DEVICES.redirect(hop.interface, 0).map_err(|_| Verdict::NoDevice)
+}
+
+/// Address the frame to the next hop.
+#[inline(always)]
+pub(super) fn address(packet: &Packet, hop: &HopValue) -> Result<(), Verdict> {
+    packet.write(0, hop.macs).ok_or(Verdict::TruncatedL2)
 }

@@ -90,11 +90,7 @@ impl Bench {
         let probe = self.probe();
         let before = counted(&probe)?;
         let outcome = probe.run(frame).map_err(|e| e.to_string())?;
-        let grown = counted(&probe)?.into_iter().filter_map(|((service, verdict), (packets, bytes))| {
-            let (p, b) = before.get(&(service, verdict)).copied().unwrap_or_default();
-            ((packets, bytes) != (p, b)).then_some((service, verdict, packets - p, bytes - b))
-        });
-        let counted = grown.collect();
+        let counted = grown(&before, counted(&probe)?);
         Ok(Seen { action: outcome.action, unchanged: outcome.output == frame, counted })
     }
 }
@@ -115,7 +111,16 @@ pub(crate) fn desired() -> Desired {
     }
 }
 
-type Rows = BTreeMap<(u32, &'static str), (u64, u64)>;
+/// Service, verdict, packets and bytes of every row that grew.
+pub(crate) fn grown(before: &Rows, after: Rows) -> Vec<(u32, &'static str, u64, u64)> {
+    let grown = after.into_iter().filter_map(|((service, verdict), (packets, bytes))| {
+        let (p, b) = before.get(&(service, verdict)).copied().unwrap_or_default();
+        ((packets, bytes) != (p, b)).then_some((service, verdict, packets - p, bytes - b))
+    });
+    grown.collect()
+}
+
+pub(crate) type Rows = BTreeMap<(u32, &'static str), (u64, u64)>;
 
 pub(crate) fn counted(probe: &Probe) -> Result<Rows, String> {
     let rows = probe.counters().map_err(|e| e.to_string())?;
