@@ -30,7 +30,7 @@ pub use host::Host;
 pub use model::*;
 pub use net::{prefix, prefix_file};
 pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
-pub use scalar::{backend_address, is_name};
+pub use scalar::{backend_address, is_name, period};
 pub use service::DEFAULT_ROUTE;
 
 use refs::Refs;

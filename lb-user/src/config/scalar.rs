@@ -81,6 +81,12 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(address)
 }
 
+/// A time from a second to a year, in the config's words.
+pub fn period(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    duration(text, &(Duration::from_secs(1)..=YEAR)).map_err(|wrong| wrong.to_string())
+}
+
 /// A backend: an address that can be connected to.
 pub fn backend_address(text: &str) -> Result<SocketAddr, String> {
     backend(text).map_err(|wrong| wrong.to_string())

@@ -201,6 +201,11 @@ impl Overlay {
         next
     }
 
+    /// This with other rules.
+    pub(super) fn having(&self, rules: RuntimeRules) -> Self {
+        Self { pools: self.pools.clone(), rules: Arc::new(rules) }
+    }
+
     fn settle(&mut self, config: &Config) {
         self.settle_rules(config);
         self.pools.retain(|name, differences| {

@@ -75,7 +75,7 @@ impl Overlay {
                 }
             }
         }
-        Ok(Self { rules: Arc::new(rules), ..self.clone() })
+        Ok(self.having(rules))
     }
 
     /// The overlay without rules that have run out; none: there are none.
@@ -85,7 +85,7 @@ impl Overlay {
             return None;
         }
         let rules = self.rules.iter().filter(|(_, rule)| !over(rule)).map(|(key, rule)| (key.clone(), *rule));
-        Some(Self { rules: Arc::new(rules.collect()), ..self.clone() })
+        Some(self.having(rules.collect()))
     }
 
     /// Rules of services that are gone go with them.
