@@ -5,7 +5,7 @@
 
 use crate::admin::{self, AdminSocket, SocketError};
 use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Severity};
-use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Tuning, Worker};
+use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::health;
 use crate::metrics;
 use crate::reconcile::{Event, Reconciler, Refusal};
@@ -82,7 +82,7 @@ fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
         max_services: edge.max_services,
         max_addresses: edge.max_addresses,
         packet_log_sample: edge.packet_log_sample,
-        tuning: Tuning::default(),
+        tuning: edge.tuning.clone(),
     }
 }
 

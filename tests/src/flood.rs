@@ -35,6 +35,8 @@ pub struct Traffic {
     pub flows: Option<u32>,
     /// Random words are written over the frame's headers.
     pub spoiled: bool,
+    /// Destination ports, from that of `to` on.
+    pub ports: u16,
     /// Frames begin flows (SYN), or are of flows that go on (ACK).
     pub begins: bool,
 }
@@ -42,7 +44,7 @@ pub struct Traffic {
 impl Traffic {
     /// SYNs, each of a flow of its own.
     pub fn syns(mac: [u8; 6], from: IpAddr, to: SocketAddr) -> Self {
-        Self { mac, from, to, flows: None, spoiled: false, begins: true }
+        Self { mac, from, to, flows: None, spoiled: false, ports: 1, begins: true }
     }
 
     /// The frame of source port 0 and sequence number 0, with its checksums. What is behind its IP length belongs to
@@ -88,15 +90,20 @@ impl<'a> Generator<'a> {
     /// What is sent from now on.
     pub fn aim(&mut self, traffic: &Traffic) -> Result<()> {
         self.frame = traffic.frame()?;
-        let mut plan = [0_u32; FRAME / 4 + 4];
+        let mut plan = [0_u32; FRAME / 4 + 5];
         for (word, bytes) in plan.iter_mut().zip(self.frame.chunks_exact(4)) {
             *word = u32::from_ne_bytes(bytes.try_into()?);
         }
-        let rest =
-            [self.interface, traffic.flows.unwrap_or(0), u32::from(traffic.spoiled), u32::from(traffic.from.is_ipv6())];
+        let rest = [
+            self.interface,
+            traffic.flows.unwrap_or(0),
+            u32::from(traffic.spoiled),
+            u32::from(traffic.from.is_ipv6()),
+            u32::from(traffic.ports),
+        ];
         plan[FRAME / 4..].copy_from_slice(&rest);
         let map = self.program.map_mut(PLAN).context("the generator's map")?;
-        Ok(Array::<_, [u32; FRAME / 4 + 4]>::try_from(map)?.set(0, plan, 0)?)
+        Ok(Array::<_, [u32; FRAME / 4 + 5]>::try_from(map)?.set(0, plan, 0)?)
     }
 
     /// Send so many frames; how long it took, with all that the receiver did in the meantime on this CPU.

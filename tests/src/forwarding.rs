@@ -1,4 +1,4 @@
-//! A lab for forwarded services: an edge that may forward, ends of cables that take frames of XDP, backends that answer
+//! A lab for forwarded services: ends of cables that take frames of XDP, backends that answer
 //! for the service's address, and a cable of each of these straight to the client.
 //!
 //! ```text
@@ -27,13 +27,9 @@ pub enum Own {
 }
 
 impl Lab {
-    /// A lab with so many backends whose edge may forward. Routing is the kernel's, which XDP asks: it says "no" where
-    /// forwarding is off.
+    /// A lab with so many backends whose ends of cables take frames of XDP.
     pub fn forwarding(backends: u8) -> Result<Self> {
         let lab = Self::new(backends)?;
-        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
-            sysctl(&lab.edge, key, 1)?;
-        }
         // With GRO a veth polls, and takes what XDP at its other end sends.
         gro(&lab.client, "eth0")?;
         lab.backends.iter().try_for_each(|space| gro(space, "eth0"))?;

@@ -5,7 +5,7 @@
 //! 10.77.0.2   10.77.0.0/24   10.77.0.1 · 10.78.N.1     10.78.N.2
 //! fd77::2     fd77::/64       fd77::1 · fd78:N::1         fd78:N::2
 //! ```
-//! A backend's way to anywhere leads through the edge, which only forwards where [`crate::forwarding`] says so. The VIPs ([`VIP4`], [`VIP6`]) belong to no interface; the client routes them to the edge.
+//! A backend's way to anywhere leads through the edge. The VIPs ([`VIP4`], [`VIP6`]) belong to no interface; the client routes them to the edge.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};

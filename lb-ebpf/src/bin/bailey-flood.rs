@@ -35,6 +35,8 @@ struct Plan {
     kind: u32,
     /// The frame is IPv6.
     v6: u32,
+    /// So many destination ports, from the frame's on; below 2^16.
+    ports: u32,
 }
 
 #[map]
@@ -57,11 +59,8 @@ fn flood(ctx: XdpContext) -> u32 {
         0 => chance & 0xff_ffff,
         flows => ((u64::from(chance) * u64::from(flows)) >> 32) as u32,
     };
-    if plan.v6 == 0 {
-        of_flow_v4(start, flow)
-    } else {
-        of_flow_v6(start, flow)
-    }
+    let port = ((u64::from(random()) * u64::from(plan.ports)) >> 32) as u32;
+    if plan.v6 == 0 { of_flow_v4(start, flow, port) } else { of_flow_v6(start, flow, port) }
     if plan.kind != SOUND {
         spoil(start, ctx.data_end());
     }
@@ -71,7 +70,7 @@ fn flood(ctx: XdpContext) -> u32 {
 
 /// 16 ports of each source. The source's bits that vary are zero in the plan's frame.
 #[inline(always)]
-fn of_flow_v4(start: usize, flow: u32) {
+fn of_flow_v4(start: usize, flow: u32, port: u32) {
     let (source, checksum, upper) = V4;
     let address = flow >> 4;
     let (high, low) = halves(start, source);
@@ -79,27 +78,28 @@ fn of_flow_v4(start: usize, flow: u32) {
     put(start, source + 2, low | address as u16);
     let sum = (address >> 16) + (address & 0xffff);
     add(start, checksum, sum);
-    of_flow(start, upper, flow, sum);
+    of_flow(start, upper, flow, port, sum);
 }
 
 #[inline(always)]
-fn of_flow_v6(start: usize, flow: u32) {
+fn of_flow_v6(start: usize, flow: u32, port: u32) {
     let (source, upper) = V6;
     let address = flow >> 4;
     let (high, low) = halves(start, source);
     put(start, source, high | (address >> 16) as u16);
     put(start, source + 2, low | address as u16);
-    of_flow(start, upper, flow, (address >> 16) + (address & 0xffff));
+    of_flow(start, upper, flow, port, (address >> 16) + (address & 0xffff));
 }
 
 #[inline(always)]
-fn of_flow(start: usize, upper: usize, flow: u32, addresses: u32) {
-    let port = 0x4000 | (flow & 15);
+fn of_flow(start: usize, upper: usize, flow: u32, port: u32, addresses: u32) {
+    let source = 0x4000 | (flow & 15);
     let sequence = random();
-    put(start, upper, port as u16);
+    put(start, upper, source as u16);
+    put(start, upper + 2, get(start, upper + 2) + port as u16);
     put(start, upper + TCP_SEQUENCE, (sequence >> 16) as u16);
     put(start, upper + TCP_SEQUENCE + 2, sequence as u16);
-    add(start, upper + TCP_CHECKSUM, addresses + port + (sequence >> 16) + (sequence & 0xffff));
+    add(start, upper + TCP_CHECKSUM, addresses + source + port + (sequence >> 16) + (sequence & 0xffff));
 }
 
 /// Random words somewhere in the headers behind the MAC addresses.

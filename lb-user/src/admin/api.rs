@@ -7,11 +7,17 @@
 //! | `GET /v1/pools`, `/v1/pools/NAME` | | list of [`PoolRow`], [`PoolView`] |
 //! | `POST /v1/pools/NAME` | [`PoolRequest`] | [`Changed`] |
 //! | `POST /v1/flow` | [`FlowRequest`] | [`FlowView`] |
+//! | `GET /v1/rules`, `/v1/rules/SERVICE` | | [`Rules`] |
+//! | `POST /v1/rules` | [`PrefixChange`] | [`Changed`] |
+//! | `POST /v1/watch` | [`WatchRequest`] | a [`WatchLine`] a line, and empty lines in between, until either side ends |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //!
 //! What is refused has a code of 400 or above and [`Failure`] as its body.
 
+pub use super::api_forward::*;
 use crate::config::ProblemView;
+use crate::datapath::{FlowReason, Protocol};
+pub use crate::reconcile::PrefixChange;
 use crate::reconcile::{Mark, PoolChange};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -106,10 +112,16 @@ pub struct ThreadStatus {
 pub struct ServiceRow {
     /// Name.
     pub name: String,
-    /// `http` or `https`.
+    /// `http`, `https` or `l4`.
     pub mode: String,
-    /// `IP:PORT` or `IP:*`.
+    /// `IP:PORT`, `IP:FIRST-LAST` or `IP:*`.
     pub addresses: Vec<String>,
+    /// `tcp`, `udp`.
+    pub protocols: Vec<Protocol>,
+    /// Packets that the datapath met.
+    pub packets: u64,
+    /// Of these, dropped.
+    pub packets_dropped: u64,
     /// Connections accepted.
     pub connections: u64,
     /// Open now.
@@ -144,6 +156,14 @@ pub struct ServiceView {
     pub handshakes: u64,
     /// Handshakes failed.
     pub handshake_failures: u64,
+    /// Of mode `l4`.
+    pub forward: Option<ForwardView>,
+    /// Packets by what became of them.
+    pub verdicts: Vec<VerdictView>,
+    /// Limits in force.
+    pub limits: Option<LimitsView>,
+    /// Whether its SYNs are answered with cookies now.
+    pub flooded: bool,
 }
 
 /// A route.
@@ -221,6 +241,8 @@ pub struct BackendView {
     pub in_file: bool,
     /// Whether anything about it differs from the file.
     pub changed: bool,
+    /// By forwarded service.
+    pub forwarded: Vec<ForwardedView>,
 }
 
 /// A change of a pool.
@@ -240,9 +262,11 @@ pub struct Changed {
     pub generation: u64,
 }
 
-/// Which way a TCP flow goes.
+/// Which way a flow goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowRequest {
+    /// TCP or UDP.
+    pub protocol: Protocol,
     /// Client.
     pub source: SocketAddr,
     /// Service.
@@ -260,8 +284,12 @@ pub struct FlowView {
     pub cpu: Option<u32>,
     /// Hash of the flow.
     pub hash: Option<u32>,
-    /// Slot of the worker table.
+    /// Slot of the worker table, or of the service's ring.
     pub slot: Option<u32>,
+    /// Backend of a forwarded service.
+    pub backend: Option<SocketAddr>,
+    /// Why.
+    pub reason: Option<FlowReason>,
 }
 
 /// A reload was taken.

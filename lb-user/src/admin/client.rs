@@ -1,12 +1,13 @@
 //! The command line's side of the socket.
 
-use super::api::Failure;
+use super::api::{Failure, WatchLine, WatchRequest};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -16,6 +17,8 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(100);
 /// Longest answer, bytes.
 const MAX_ANSWER: usize = 64 << 20;
+/// Longest line of a stream, bytes.
+const MAX_LINE: usize = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,12 +94,56 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(bool, Bytes), ClientError> {
+        let response = self.send(method, path, body).await?;
+        let good = response.status().is_success();
+        Ok((good, self.whole(response).await?))
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| self.broken(e))?;
+        Ok(body.to_bytes())
+    }
+
+    /// Watch: each line is given as it comes, until `line` breaks or the daemon ends.
+    pub async fn watch(
+        &self,
+        request: &WatchRequest,
+        mut line: impl FnMut(WatchLine) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| self.broken(e))?;
+        let late = |_| self.broken(format!("none within {DEADLINE:?}"));
+        let sent = self.send(Method::POST, "/v1/watch", body.into());
+        let response = timeout(DEADLINE, sent).await.map_err(late)??;
+        if !response.status().is_success() {
+            let answer = timeout(DEADLINE, self.whole(response)).await.map_err(late)??;
+            return Err(ClientError::Refused(serde_json::from_slice(&answer).map_err(|e| self.broken(e))?));
+        }
+        let (mut body, mut buffer) = (response.into_body(), Vec::new());
+        // A daemon that was killed ends the stream in its midst: an end all the same.
+        while let Some(Ok(frame)) = timeout(DEADLINE, body.frame()).await.map_err(late)? {
+            buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            let whole = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let rest = buffer.split_off(whole);
+            for text in buffer.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+                if line(serde_json::from_slice(text).map_err(|e| self.broken(e))?).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            buffer = rest;
+            if buffer.len() > MAX_LINE {
+                return Err(self.broken("a line without an end"));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.path)
             .await
             .map_err(|source| ClientError::Unreachable { path: self.path.clone(), source })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
-        // Ends with the stream, and that ends with the sender.
+        // Ends with the stream, and that ends with the sender and the answer.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -105,10 +152,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| self.broken(e))?;
-        let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
-        let good = response.status().is_success();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| self.broken(e))?;
-        Ok((good, body.to_bytes()))
+        sender.send_request(request).await.map_err(|e| self.broken(e))
     }
 
     fn broken(&self, why: impl ToString) -> ClientError {

@@ -2,12 +2,15 @@
 //! their words from [`api`].
 
 pub mod api;
+mod api_forward;
 pub mod client;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod view_forward;
+mod watch;
 
 pub use server::serve;
 pub use socket::{AdminSocket, SocketError};

@@ -3,8 +3,11 @@
 use super::api::*;
 use super::socket::AdminSocket;
 use super::view;
+use super::watch::{self, Streaming, Watchers};
 use crate::config::LoadError;
+use crate::datapath::FlowAnswer;
 use crate::reconcile::{Event, Refusal, State};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -13,8 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -28,16 +32,24 @@ const HEADER: Duration = Duration::from_secs(5);
 /// For a whole connection. The longest request is a change that a worker answers at its deadlines.
 const CONNECTION: Duration = Duration::from_secs(90);
 
+/// What every connection is served with.
+#[derive(Clone)]
+struct Serving {
+    events: mpsc::Sender<Event>,
+    watchers: Watchers,
+}
+
 /// Serve until dropped.
 pub async fn serve(socket: AdminSocket, events: mpsc::Sender<Event>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let serving = Serving { events, watchers: Watchers::default() };
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
-                let events = events.clone();
+                let serving = serving.clone();
                 tokio::spawn(async move {
-                    let _ = timeout(CONNECTION, connection(stream, events)).await;
+                    connection(stream, serving).await;
                     drop(permit);
                 });
             }
@@ -50,28 +62,38 @@ pub async fn serve(socket: AdminSocket, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn connection(stream: UnixStream, events: mpsc::Sender<Event>) {
+async fn connection(stream: UnixStream, serving: Serving) {
+    let streaming = Streaming::default();
     let service = service_fn(|request| {
-        let events = events.clone();
-        async move { Ok::<_, Infallible>(answer(request, events).await.unwrap_or_else(|failure| failure.response())) }
+        let (serving, streaming) = (serving.clone(), streaming.clone());
+        async move {
+            let answer = answer(request, serving, &streaming).await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|failure| failure.response()))
+        }
     });
-    let result = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let result = loop {
+        match timeout(CONNECTION, served.as_mut()).await {
+            Ok(result) => break result,
+            // Whoever watches may stay; a line goes out now and then, so that one who left is seen to have left.
+            Err(_) if streaming.now() => {}
+            Err(_) => return,
+        }
+    };
     if let Err(error) = result {
         tracing::debug!(%error, "admin connection");
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A refusal with its code.
-struct Refused(StatusCode, Failure);
+pub(super) struct Refused(StatusCode, Failure);
 
 impl Refused {
-    fn new(code: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
+    pub(super) fn new(code: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
         Self(code, Failure { error: error.into(), hint: hint.map(Into::into), problems: Vec::new() })
     }
 
@@ -86,10 +108,11 @@ impl From<Refusal> for Refused {
             Refusal::Change(_) => Some("see what there is: bailey pool list, bailey pool show"),
             Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
             Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),
-            Refusal::Plan(_) | Refusal::Closing => None,
+            Refusal::Plan(_) => Some("nothing changed"),
+            Refusal::Unfiltered | Refusal::Closing => None,
         };
         let code = match &refusal {
-            Refusal::Change(_) => StatusCode::CONFLICT,
+            Refusal::Change(_) | Refusal::Unfiltered => StatusCode::CONFLICT,
             Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
             Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
@@ -102,7 +125,8 @@ impl From<Refusal> for Refused {
     }
 }
 
-async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Result<Answer, Refused> {
+async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Streaming) -> Result<Answer, Refused> {
+    let Serving { events, watchers } = serving;
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let method = request.method().clone();
@@ -113,7 +137,7 @@ async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Resu
         (&Method::GET, ["v1", "services", name]) => {
             let edge = query(&events).await?;
             let found = view::service(&edge, name)
-                .ok_or_else(|| unknown("service", name, edge.config.services.iter().map(|s| s.name.as_str())))?;
+                .ok_or_else(|| unknown("service", name, edge.config.service_names()))?;
             Ok(json(StatusCode::OK, &found))
         }
         (&Method::GET, ["v1", "pools", name]) => {
@@ -129,26 +153,56 @@ async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Resu
             Ok(json(StatusCode::OK, &Changed { generation }))
         }
         (&Method::POST, ["v1", "flow"]) => {
-            let FlowRequest { source, destination } = body(request).await?;
-            let way = ask(&events, |reply| Event::Flow { source, destination, reply }).await?;
+            let FlowRequest { protocol, source, destination } = body(request).await?;
+            let way = ask(&events, |reply| Event::Flow { protocol, source, destination, reply }).await?;
             let way = way.ok_or_else(|| {
                 let hint =
                     "the kernel chooses a listener by itself; steering needs datapath = \"native\" or \"generic\"";
                 Refused::new(StatusCode::CONFLICT, "this datapath does not steer flows", Some(hint))
             })?;
-            let crate::datapath::FlowAnswer { worker, cpu, hash, slot, .. } = way.answer;
-            Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot }))
+            let FlowAnswer { worker, cpu, hash, slot, backend, reason, .. } = way.answer;
+            Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot, backend, reason }))
+        }
+        (&Method::GET, ["v1", "rules"]) => {
+            Ok(json(StatusCode::OK, &view::rules(&query(&events).await?, None, SystemTime::now())))
+        }
+        (&Method::GET, ["v1", "rules", name]) => {
+            let edge = query(&events).await?;
+            known_service(&edge, name)?;
+            Ok(json(StatusCode::OK, &view::rules(&edge, Some(name), SystemTime::now())))
+        }
+        (&Method::POST, ["v1", "rules"]) => {
+            let change: PrefixChange = body(request).await?;
+            let generation = ask(&events, |reply| Event::Prefix { change, reply }).await??;
+            Ok(json(StatusCode::OK, &Changed { generation }))
+        }
+        (&Method::POST, ["v1", "watch"]) => {
+            let filter: WatchRequest = body(request).await?;
+            if let Some(name) = &filter.service {
+                known_service(&query(&events).await?, name)?;
+            }
+            let (permit, filter) = watchers.admit(filter)?;
+            let watch = ask(&events, |reply| Event::Watch { reply }).await?.ok_or_else(|| {
+                let hint = "set datapath = \"native\" or \"generic\" under [edge]";
+                Refused::new(StatusCode::CONFLICT, "this datapath sees no packets", Some(hint))
+            })?;
+            Ok(watch::answer(watch, filter, permit, streaming))
         }
         (&Method::POST, ["v1", "reload"]) => {
             let reloaded = ask(&events, |reply| Event::Reload { reply }).await??;
             let warnings = reloaded.warnings.to_vec();
             Ok(json(StatusCode::OK, &Reloaded { generation: reloaded.generation, warnings }))
         }
-        (_, ["v1", "status" | "services" | "pools" | "flow" | "reload", ..]) if parts.len() < 4 => {
+        (_, ["v1", "status" | "services" | "pools" | "flow" | "rules" | "watch" | "reload", ..]) if parts.len() < 4 => {
             Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: not this method"), None))
         }
         _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), None)),
     }
+}
+
+fn known_service(edge: &State, name: &str) -> Result<(), Refused> {
+    let mut names = edge.config.service_names();
+    if names.any(|known| known == name) { Ok(()) } else { Err(unknown("service", name, edge.config.service_names())) }
 }
 
 fn unknown<'n>(kind: &str, name: &str, names: impl Iterator<Item = &'n str>) -> Refused {
@@ -175,7 +229,7 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
 
 fn json<T: Serialize>(code: StatusCode, value: &T) -> Answer {
     let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response

@@ -1,7 +1,10 @@
 //! From the reconciler's picture to what is shown. Pure.
 
 use super::api::*;
+use super::view_forward as forward;
+pub use super::view_forward::{MAX_RULES_SHOWN, rules};
 use crate::config::{HealthCheck, Pool, Probe};
+use crate::datapath::Protocol;
 use crate::reconcile::{State, state};
 use std::net::{IpAddr, SocketAddr};
 use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode, TlsVersion};
@@ -15,12 +18,14 @@ pub fn status(edge: &State) -> Status {
         let why = worker.last_error.as_deref().unwrap_or("not started");
         troubles.push(format!("no worker serves: {why}"));
     }
-    let used: Vec<usize> = edge.config.services.iter().flat_map(|s| s.routes.iter().map(|r| r.pool)).collect();
+    let forwarded = edge.config.forwards.iter().map(|forward| forward.pool);
+    let used: Vec<usize> = edge.config.routed_pools().chain(forwarded).collect();
     for (index, pool) in pools.iter().enumerate() {
         if pool.up == 0 && used.contains(&index) {
             troubles.push(format!("pool {:?} has no backend that may be chosen", pool.name));
         }
     }
+    troubles.extend(forward::troubles(edge));
     let threads = worker.report.threads.iter().map(|thread| ThreadStatus {
         index: thread.index,
         cpu: thread.cpu,
@@ -61,11 +66,15 @@ pub fn status(edge: &State) -> Status {
 
 /// All services.
 pub fn services(edge: &State) -> Vec<ServiceRow> {
-    edge.config.services.iter().map(|service| service_row(edge, service)).collect()
+    let terminated = edge.config.services.iter().map(|service| service_row(edge, service));
+    terminated.chain(edge.config.forwards.iter().map(|service| forward::row(edge, service))).collect()
 }
 
 /// One service.
 pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
+    if let Some(service) = edge.config.forwards.iter().find(|service| service.name == name) {
+        return Some(forward::view(edge, service));
+    }
     let service = edge.config.services.iter().find(|service| service.name == name)?;
     let report = edge.worker.report.services.iter().find(|report| report.service == name);
     let sum = |list: &[(String, u64)]| list.iter().map(|(_, n)| n).sum();
@@ -92,6 +101,10 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
         sent_bytes: report.map_or(0, |r| r.sent_bytes),
         handshakes: report.map_or(0, |r| sum(&r.handshakes)),
         handshake_failures: report.map_or(0, |r| sum(&r.handshake_failures)),
+        forward: None,
+        verdicts: forward::verdicts(edge, name),
+        limits: forward::limits(edge, name),
+        flooded: forward::flooded(edge, name),
     })
 }
 
@@ -125,6 +138,9 @@ fn service_row(edge: &State, service: &api::Service) -> ServiceRow {
             Mode::Https => "https".into(),
         },
         addresses: service.addresses.iter().map(listen_address).collect(),
+        protocols: vec![Protocol::Tcp],
+        packets: forward::packets(edge, &service.name, false),
+        packets_dropped: forward::packets(edge, &service.name, true),
         connections: report.map_or(0, |r| r.connections),
         connections_active: report.map_or(0, |r| r.connections_active),
         requests: requests.map(|r| r.seconds.count()).sum(),
@@ -162,6 +178,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 failures: report.map_or(0, |r| r.failures.iter().map(|(_, n)| n).sum()),
                 in_file: backend.in_file,
                 changed: backend.changed,
+                forwarded: forward::to_backend(edge, &pool.name, backend.address),
             }
         })
         .collect();

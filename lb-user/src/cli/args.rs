@@ -1,9 +1,11 @@
 //! What can be typed.
 
 use crate::admin::DEFAULT_SOCKET;
-use crate::config::{backend_address, is_name};
+use crate::config::{backend_address, is_name, period, prefix};
+use crate::datapath::Protocol;
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,13 +50,40 @@ pub(super) enum Verb {
     /// Pools and their backends
     #[command(subcommand)]
     Pool(PoolVerb),
-    /// Which worker and CPU a TCP flow goes to
+    /// Which worker or backend a flow goes to, and why
     Flow {
         /// Client, IP:PORT
         source: SocketAddr,
-        /// Service, IP:PORT/tcp
+        /// Service, IP:PORT, IP:PORT/tcp or IP:PORT/udp
         #[arg(value_parser = destination)]
-        destination: SocketAddr,
+        destination: Destination,
+    },
+    /// Who is kept out
+    #[command(subcommand)]
+    Deny(DenyVerb),
+    /// Dropped packets, live: one in many, one line each
+    Watch {
+        /// Of this service only
+        #[arg(long, value_parser = name)]
+        service: Option<String>,
+        /// With this verdict only, as in bailey_packets_total
+        #[arg(long)]
+        verdict: Option<String>,
+        /// End after so many
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
+    /// On a backend's host: take off the outer header of packets that an edge sent by "ipip", in the foreground
+    Decap {
+        /// Interface that they come in by
+        #[arg(long)]
+        interface: String,
+        /// Address of a service; made local to this host while this runs
+        #[arg(long = "address", required = true, num_args = 1.., value_parser = vip)]
+        addresses: Vec<IpAddr>,
+        /// Attach in the stack, not in the driver
+        #[arg(long)]
+        generic: bool,
     },
     /// Read the config file again: all of it, or none
     Reload,
@@ -74,6 +103,40 @@ pub(super) enum ServiceVerb {
         /// Service
         #[arg(value_parser = name)]
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DenyVerb {
+    /// Deny a network until the daemon ends; in place of the rule that it has
+    Add {
+        /// Network or address
+        #[arg(value_parser = prefix)]
+        network: IpNet,
+        /// Let it through instead: neither denied by a shorter prefix nor limited by rate
+        #[arg(long)]
+        allow: bool,
+        /// For this service only
+        #[arg(long, value_parser = name)]
+        service: Option<String>,
+        /// For so long, such as 10m or 1h
+        #[arg(long = "for", value_name = "TIME", value_parser = period)]
+        period: Option<Duration>,
+    },
+    /// Remove a rule that was added at run time; what the file says holds again
+    Remove {
+        /// Network or address
+        #[arg(value_parser = prefix)]
+        network: IpNet,
+        /// Of this service
+        #[arg(long, value_parser = name)]
+        service: Option<String>,
+    },
+    /// All rules: those of run time, then the file's
+    List {
+        /// Of this service only
+        #[arg(long, value_parser = name)]
+        service: Option<String>,
     },
 }
 
@@ -104,7 +167,7 @@ pub(super) enum PoolVerb {
     Drain {
         #[command(flatten)]
         at: At,
-        /// Wait until no request is in flight
+        /// Wait until no request is in flight, and forwarded services have sent it nothing for two seconds
         #[arg(long)]
         wait: bool,
         /// Seconds to wait at the most
@@ -145,13 +208,29 @@ fn name(text: &str) -> Result<String, String> {
     is_name(text).then(|| text.to_owned()).ok_or_else(|| "a name is letters, digits, `-`, `_` and `.`".into())
 }
 
-fn destination(text: &str) -> Result<SocketAddr, String> {
-    let address = match text.rsplit_once('/') {
-        Some((address, "tcp")) => address,
-        Some((_, protocol)) => return Err(format!("{protocol:?} flows go to no worker; write IP:PORT/tcp")),
-        None => text,
+/// Where a flow leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) address: SocketAddr,
+    pub(super) protocol: Protocol,
+}
+
+fn destination(text: &str) -> Result<Destination, String> {
+    let (address, protocol) = match text.rsplit_once('/') {
+        Some((address, "tcp")) => (address, Protocol::Tcp),
+        Some((address, "udp")) => (address, Protocol::Udp),
+        Some((_, other)) => return Err(format!("{other:?} is no protocol that services have; write /tcp or /udp")),
+        None => (text, Protocol::Tcp),
     };
-    address.parse().map_err(|_| "write IP:PORT/tcp, such as 192.0.2.1:443/tcp".into())
+    let help = "write IP:PORT/tcp or IP:PORT/udp, such as 192.0.2.1:443/tcp";
+    address.parse().map(|address| Destination { address, protocol }).map_err(|_| help.into())
+}
+
+fn vip(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
+        _ => Err("write the IP address of a service".into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

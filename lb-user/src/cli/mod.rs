@@ -2,11 +2,15 @@
 
 mod args;
 mod daemon;
+mod decap;
+mod live;
 mod table;
+mod table_forward;
 #[cfg(test)]
 mod tests;
 mod verbs;
 
+use crate::datapath::DecapOptions;
 use args::{Cli, Verb};
 use clap::{CommandFactory as _, Parser as _};
 use std::process::ExitCode;
@@ -17,6 +21,9 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Run { config } => daemon::run(config),
         Verb::Check { config } => daemon::check(&config, cli.json),
+        Verb::Decap { interface, addresses, generic } => {
+            decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)
+        }
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bailey", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -1,5 +1,6 @@
 //! Answers of the daemon as tables for people. Pure.
 
+use super::table_forward;
 use crate::admin::api::*;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -51,13 +52,21 @@ pub(super) fn services(rows: &[ServiceRow]) -> String {
             row.connections_active.to_string(),
             row.connections.to_string(),
             row.requests.to_string(),
+            row.packets.to_string(),
+            row.packets_dropped.to_string(),
         ]
     });
-    table(&["SERVICE", "MODE", "ADDRESSES", "ACTIVE", "CONNECTIONS", "REQUESTS"], cells)
+    let headers = ["SERVICE", "MODE", "ADDRESSES", "ACTIVE", "CONNECTIONS", "REQUESTS", "PACKETS", "DROPPED"];
+    table(&headers, cells)
 }
 
 pub(super) fn service(view: &ServiceView) -> String {
     let mut out = format!("service {} ({}) at {}\n", view.row.name, view.row.mode, view.row.addresses.join(", "));
+    if let Some(forward) = &view.forward {
+        out += &table_forward::forward(&view.row, forward);
+        out += &table_forward::shield(view);
+        return out;
+    }
     if !view.certificates.is_empty() {
         let http2 = if view.http2 == Some(true) { ", HTTP/2" } else { "" };
         let min_tls = view.min_tls.as_deref().unwrap_or("1.2");
@@ -80,6 +89,7 @@ pub(super) fn service(view: &ServiceView) -> String {
         vec![route.name.clone(), hosts, route.path.clone(), route.pool.clone()]
     });
     section(&mut out, table(&["ROUTE", "HOSTS", "PATH", "POOL"], cells));
+    out += &table_forward::shield(view);
     out
 }
 
@@ -124,24 +134,12 @@ pub(super) fn pool(view: &PoolView) -> String {
     });
     let headers = ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "CHECKS", "AGAINST FILE"];
     section(&mut out, table(&headers, cells));
+    let forwarded: Vec<_> = view.backends.iter().flat_map(|backend| backend.forwarded.iter()).collect();
+    section(&mut out, table_forward::backends(&forwarded));
     for address in &view.removed {
         let _ = writeln!(out, "{address} stands in the file and was removed");
     }
     out
-}
-
-pub(super) fn flow(view: &FlowView) -> String {
-    let number = |n: Option<u32>| n.map_or("-".into(), |n| n.to_string());
-    match &view.service {
-        None => "the destination is no service\n".into(),
-        Some(service) => format!(
-            "service {service}: worker {}, CPU {} (hash {}, slot {})\n",
-            number(view.worker),
-            number(view.cpu),
-            view.hash.map_or("-".into(), |hash| format!("{hash:#010x}")),
-            number(view.slot)
-        ),
-    }
 }
 
 fn threads(rows: &[ThreadStatus]) -> String {
@@ -158,13 +156,13 @@ fn threads(rows: &[ThreadStatus]) -> String {
     table(&["WORKER", "CPU", "GENERATION", "ACTIVE", "CONNECTIONS", "ON ITS CPU"], cells)
 }
 
-fn section(out: &mut String, table: String) {
+pub(super) fn section(out: &mut String, table: String) {
     if !table.is_empty() {
         let _ = write!(out, "\n{table}");
     }
 }
 
-fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(headers.to_vec()).add_rows(rows);
     if table.row_count() == 0 {
@@ -183,7 +181,7 @@ fn few(list: &[String]) -> String {
     }
 }
 
-fn ago(seconds: u64) -> String {
+pub(super) fn ago(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),

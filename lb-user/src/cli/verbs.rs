@@ -1,18 +1,13 @@
 //! Verbs that ask the daemon.
 
-use super::args::{At, PoolVerb, ServiceVerb, Verb};
-use super::table;
+use super::args::{At, DenyVerb, PoolVerb, ServiceVerb, Verb};
+use super::{live, table, table_forward};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-
-/// Between two looks at a backend that drains.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Ask, print, and say how it went.
 pub(super) fn ask(verb: Verb, socket: &Path, json: bool) -> ExitCode {
@@ -50,11 +45,16 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
         }
         Verb::Pool(verb) => return pool(verb, client, out).await,
         Verb::Flow { source, destination } => {
-            let view: FlowView = client.post("/v1/flow", &FlowRequest { source, destination }).await?;
-            out.show(&view, table::flow);
+            let request = FlowRequest { protocol: destination.protocol, source, destination: destination.address };
+            let view: FlowView = client.post("/v1/flow", &request).await?;
+            out.show(&view, table_forward::flow);
             if view.service.is_none() {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Verb::Deny(verb) => deny(verb, client, out).await?,
+        Verb::Watch { service, verdict, count } => {
+            return live::watch(&WatchRequest { service, verdict }, count, client, out).await;
         }
         Verb::Reload => {
             let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
@@ -64,7 +64,7 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
             });
         }
         // These read the config file themselves, or nothing.
-        Verb::Run { .. } | Verb::Check { .. } | Verb::Completions { .. } => {}
+        Verb::Run { .. } | Verb::Check { .. } | Verb::Decap { .. } | Verb::Completions { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -79,7 +79,7 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
             out.show(&client.get::<PoolView>(&format!("/v1/pools/{name}")).await?, table::pool);
             return Ok(ExitCode::SUCCESS);
         }
-        PoolVerb::Drain { at, wait: true, timeout } => return drain(&at, timeout, client, out).await,
+        PoolVerb::Drain { at, wait: true, timeout } => return live::drain(&at, timeout, client, out).await,
         PoolVerb::Add { at, weight } => (at, PoolChange::Add { weight }, "added"),
         PoolVerb::Remove { at } => (at, PoolChange::Remove, "removed"),
         PoolVerb::Drain { at, .. } => (at, PoolChange::Drain, "draining"),
@@ -92,40 +92,38 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
     Ok(ExitCode::SUCCESS)
 }
 
-async fn apply(at: &At, change: PoolChange, client: &Client) -> Result<Changed, ClientError> {
+async fn deny(verb: DenyVerb, client: &Client, out: &Out) -> Result<(), ClientError> {
+    let (change, done) = match verb {
+        DenyVerb::List { service } => {
+            let path = service.map_or_else(|| "/v1/rules".into(), |name| format!("/v1/rules/{name}"));
+            out.show(&client.get::<Rules>(&path).await?, table_forward::rules);
+            return Ok(());
+        }
+        DenyVerb::Add { network, allow, service, period } => {
+            let seconds = period.map(|period| period.as_secs().max(1) as u32);
+            let done = format!("{network}: {}", if allow { "allowed" } else { "denied" });
+            (PrefixChange::Add { service, network, allow, seconds }, done)
+        }
+        DenyVerb::Remove { network, service } => {
+            (PrefixChange::Remove { service, network }, format!("{network}: rule removed"))
+        }
+    };
+    let changed: Changed = client.post("/v1/rules", &change).await?;
+    out.show(&changed, |_| done + "\n");
+    Ok(())
+}
+
+pub(super) async fn apply(at: &At, change: PoolChange, client: &Client) -> Result<Changed, ClientError> {
     client.post(&format!("/v1/pools/{}", at.pool), &PoolRequest { address: at.address, change }).await
 }
 
-/// Drain, and wait until nothing is in flight.
-async fn drain(at: &At, timeout: Duration, client: &Client, out: &Out) -> Result<ExitCode, ClientError> {
-    let deadline = Instant::now() + timeout;
-    let changed = apply(at, PoolChange::Drain, client).await?;
-    loop {
-        let view: PoolView = client.get(&format!("/v1/pools/{}", at.pool)).await?;
-        let backend = view.backends.iter().find(|backend| backend.address == at.address);
-        let active = backend.map_or(0, |backend| backend.active);
-        if active == 0 {
-            out.show(&changed, |c| format!("{} {}: drained, generation {}\n", at.pool, at.address, c.generation));
-            return Ok(ExitCode::SUCCESS);
-        }
-        if Instant::now() >= deadline {
-            return Err(ClientError::Refused(Failure {
-                error: format!("{active} requests to {} are still in flight after {timeout:?}", at.address),
-                hint: Some("it stays draining; wait longer (--timeout), or take it out: bailey pool disable".into()),
-                problems: Vec::new(),
-            }));
-        }
-        sleep(LOOK).await;
-    }
-}
-
 /// Prints for people or for programs.
-struct Out {
-    json: bool,
+pub(super) struct Out {
+    pub(super) json: bool,
 }
 
 impl Out {
-    fn show<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) {
+    pub(super) fn show<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) {
         if self.json {
             println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
         } else {

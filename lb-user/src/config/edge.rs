@@ -5,6 +5,7 @@ use super::model::{Admin, DatapathKind, Edge, Steering};
 use super::problem::{Problem, Problems, nearest};
 use super::scalar::{self, Wrong};
 use super::section::{Section, integer, string};
+use super::tuning;
 use std::path::{Path, PathBuf};
 use toml_span::Value;
 
@@ -39,6 +40,10 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
     let log = section.parsed(p, "log", log_filter).map_or("info".into(), |at| at.value);
     let packet_log_sample = section.integer(p, "packet_log_sample", 0..=u32::MAX).unwrap_or(0);
+    let tuning = tuning::tuning(&mut section, p, &name);
+    if datapath == DatapathKind::Sockets {
+        tuning::unused(&section, p);
+    }
     section.finish(p);
     Edge {
         name,
@@ -52,6 +57,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         max_addresses,
         log,
         packet_log_sample,
+        tuning,
     }
 }
 

@@ -6,26 +6,38 @@
 mod certificate;
 mod check;
 mod edge;
+mod forward;
+mod forwarding;
 mod host;
 mod model;
+mod net;
+mod overlap;
 mod pool;
 mod problem;
 mod refs;
 mod scalar;
 mod section;
 mod service;
+mod shield;
+#[cfg(test)]
+mod test_forward;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
+pub use forwarding::{Conflict, conflicts};
 pub use host::Host;
 pub use model::*;
+pub use net::{prefix, prefix_file};
 pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
-pub use scalar::{backend_address, is_name};
+pub use scalar::{backend_address, is_name, period};
 pub use service::DEFAULT_ROUTE;
 
 use refs::Refs;
 use section::Section;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A config file is at most so long, bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -98,34 +110,54 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
     let certificate_sections = root.named(p, "certificate");
     let pool_sections = root.named(p, "pool");
     let service_sections = root.named(p, "service");
+    let shield_section = root.section(p, "shield");
     root.finish(p);
 
-    let mut certificate_refs = Refs::new("certificate", certificate_sections.iter().map(|(n, _)| n.clone()).collect());
-    let mut pool_refs = Refs::new("pool", pool_sections.iter().map(|(n, _)| n.clone()).collect());
+    let mut prefixes = Prefixes::new();
+    shield::every(shield_section, p, dir, edge.datapath, &mut prefixes);
+    let names = |sections: &[(section::At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
+    let mut around = service::Around {
+        datapath: edge.datapath,
+        dir,
+        certificates: Refs::new("certificate", names(&certificate_sections)),
+        pools: Refs::new("pool", names(&pool_sections)),
+    };
     let certificates: Vec<_> = certificate_sections
         .into_iter()
         .map(|(name, section)| certificate::certificate(&name, section, p, host, dir))
         .collect();
     let pools = pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, dir)).collect();
-    let services: Vec<_> = service_sections
-        .into_iter()
-        .filter_map(|(name, section)| {
-            service::service(&name, section, p, edge.datapath, &mut certificate_refs, &mut pool_refs)
-        })
-        .collect();
-    certificate_refs.finish(p);
-    pool_refs.finish(p);
-    check::addresses(&services, p);
+    let (mut terminated, mut forwarded, mut limits) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (name, section) in service_sections {
+        let parsed = service::service(&name, section, p, &mut around);
+        limits.extend(parsed.shield.limits.map(|limits| (parsed.name.clone(), limits)));
+        if !parsed.shield.prefixes.is_empty() {
+            prefixes.insert(Some(parsed.name), parsed.shield.prefixes);
+        }
+        match parsed.kind {
+            Some(service::Kind::Terminated(service)) => terminated.push(service),
+            Some(service::Kind::Forwarded(service)) => forwarded.push(service),
+            None => {}
+        }
+    }
+    around.certificates.finish(p);
+    around.pools.finish(p);
+    let claims = overlap::claims(&terminated, &forwarded);
+    overlap::addresses(&claims, p);
 
     let config = Config {
         edge,
         admin,
         // A certificate that could not be read is a problem already; indices hold only when all are there.
         certificates: certificates.into_iter().collect::<Option<_>>()?,
-        services: services.iter().map(|parsed| parsed.service.clone()).collect(),
+        services: terminated.into_iter().map(|parsed| parsed.service).collect(),
+        forwards: forwarded.iter().map(|parsed| parsed.forward.clone()).collect(),
+        limits,
+        prefixes: Arc::new(prefixes),
         pools,
     };
-    check::whole(&config, &services, p);
+    check::whole(&config, &claims, p);
+    forwarding::check(&config, &forwarded, p);
     Some(config)
 }
 

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api;
 
+use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
 pub use crate::datapath::Steering;
+use ipnet::IpNet;
 
 /// One file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +21,14 @@ pub struct Config {
     pub admin: Admin,
     /// `[certificate.NAME]`; services hold indices.
     pub certificates: Vec<api::Certificate>,
-    /// `[service.NAME]`, routes in the order of matching, pools by index.
+    /// `[service.NAME]` that ends in a worker, routes in the order of matching, pools by index.
     pub services: Vec<api::Service>,
+    /// `[service.NAME]` with mode `l4`, pools by index.
+    pub forwards: Vec<Forward>,
+    /// Limits by service; of those that have some.
+    pub limits: BTreeMap<String, Limits>,
+    /// What the file and the files that it names deny and allow.
+    pub prefixes: Arc<Prefixes>,
     /// `[pool.NAME]`; services hold indices.
     pub pools: Vec<Pool>,
 }
@@ -29,7 +38,46 @@ impl Config {
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == name)
     }
+
+    /// The names of services of both kinds.
+    pub fn service_names(&self) -> impl Iterator<Item = &str> + Clone {
+        let terminated = self.services.iter().map(|service| service.name.as_str());
+        terminated.chain(self.forwards.iter().map(|forward| forward.name.as_str()))
+    }
+
+    /// Pools, by index, that a route of a terminated service leads to.
+    pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
+        self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool))
+    }
 }
+
+/// A service whose packets are sent on without a look inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Name.
+    pub name: String,
+    /// Where clients reach it.
+    pub addresses: Vec<ServiceAddress>,
+    /// At least one, sorted.
+    pub protocols: Vec<Protocol>,
+    /// Index of its pool.
+    pub pool: usize,
+    /// How packets reach a backend.
+    pub mode: ForwardMode,
+    /// What chooses the backend.
+    pub hash: ForwardHash,
+    /// Slots of its ring: a prime.
+    pub slots: u32,
+    /// How long flows that began before a change are given to be seen.
+    pub drain: Duration,
+    /// A UDP flow that was silent for so long has ended.
+    pub udp_idle: Duration,
+    /// `ipip`: bytes of an outer packet; none: what the route says.
+    pub outer_mtu: Option<u32>,
+}
+
+/// What is denied and allowed, by service (`None`: all of them) and network; true: allowed.
+pub type Prefixes = BTreeMap<Option<String>, BTreeMap<IpNet, bool>>;
 
 /// What holds for the life of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +104,15 @@ pub struct Edge {
     pub log: String,
     /// One packet in so many is logged; 0: none.
     pub packet_log_sample: u32,
+    /// Sizes and numbers of forwarding and the shield.
+    pub tuning: Tuning,
+}
+
+impl Edge {
+    /// Whether packets are seen before the stack sees them.
+    pub fn filters(&self) -> bool {
+        self.datapath != DatapathKind::Sockets
+    }
 }
 
 /// How connections come in.

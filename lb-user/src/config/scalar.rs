@@ -24,6 +24,12 @@ impl Wrong {
     }
 }
 
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.message, self.help)
+    }
+}
+
 /// Whether a text can name a service, pool or certificate.
 pub fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -75,9 +81,15 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(address)
 }
 
+/// A time from a second to a year, in the config's words.
+pub fn period(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    duration(text, &(Duration::from_secs(1)..=YEAR)).map_err(|wrong| wrong.to_string())
+}
+
 /// A backend: an address that can be connected to.
 pub fn backend_address(text: &str) -> Result<SocketAddr, String> {
-    backend(text).map_err(|wrong| format!("{}; {}", wrong.message, wrong.help))
+    backend(text).map_err(|wrong| wrong.to_string())
 }
 
 /// A backend: an address that can be connected to.

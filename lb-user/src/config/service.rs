@@ -1,12 +1,15 @@
 //! `[service.NAME]` and its routes.
 
+use super::forward;
 use super::model::DatapathKind;
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
 use super::section::{At, Section, string};
+use super::shield;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 use tls_worker::api::{ClientTimeouts, ListenAddress, Mode, Route, ServerTls, Service, TlsVersion};
 use toml_span::Value;
@@ -16,36 +19,76 @@ pub const DEFAULT_ROUTE: &str = "default";
 /// Most routes of a service.
 const MAX_ROUTES: usize = 1024;
 
-/// A service and where its addresses stand, for [`super::check`].
-pub(super) struct Parsed {
+/// A terminated service and where its addresses stand, for [`super::check`].
+pub(super) struct Terminated {
     pub(super) service: Service,
     pub(super) places: Vec<At<ListenAddress>>,
+}
+
+/// A service of either kind.
+pub(super) enum Kind {
+    Terminated(Terminated),
+    Forwarded(forward::Parsed),
+}
+
+/// What a table says: the service, where it could be read, and its shield.
+pub(super) struct Parsed {
+    pub(super) name: String,
+    pub(super) kind: Option<Kind>,
+    pub(super) shield: shield::Parsed,
+}
+
+/// Tables that services point to, and where the text stands.
+pub(super) struct Around<'a> {
+    pub(super) datapath: DatapathKind,
+    pub(super) dir: &'a Path,
+    pub(super) certificates: Refs,
+    pub(super) pools: Refs,
 }
 
 pub(super) fn service(
     name: &At<String>,
     mut section: Section<'_>,
     p: &mut Problems,
-    datapath: DatapathKind,
-    certificates: &mut Refs,
-    pools: &mut Refs,
-) -> Option<Parsed> {
-    let places = addresses(&mut section, p, datapath);
-    let mode = section.choice(p, "mode", &[("http", Mode::Http), ("https", Mode::Https)]);
+    around: &mut Around<'_>,
+) -> Parsed {
+    let words = [("http", Some(Mode::Http)), ("https", Some(Mode::Https)), ("l4", None)];
+    let mode = section.choice(p, "mode", &words);
     if !section.has("mode") {
-        section.missing("mode", "write mode = \"https\" or mode = \"http\"");
+        section.missing("mode", "write mode = \"https\", mode = \"http\" or mode = \"l4\"");
     }
-    let tls = tls(&mut section, p, mode, certificates);
+    let terminated = mode != Some(None);
+    let shield = section.section(p, "shield");
+    let shield = shield::service(shield, p, around.dir, around.datapath, terminated);
+    let kind = if terminated {
+        self::terminated(name, &mut section, p, mode.flatten(), around).map(Kind::Terminated)
+    } else {
+        forward::forward(name, &mut section, p, around.datapath, &mut around.pools).map(Kind::Forwarded)
+    };
+    section.finish(p);
+    Parsed { name: name.value.clone(), kind, shield }
+}
+
+fn terminated(
+    name: &At<String>,
+    section: &mut Section<'_>,
+    p: &mut Problems,
+    mode: Option<Mode>,
+    around: &mut Around<'_>,
+) -> Option<Terminated> {
+    let places = addresses(section, p, around.datapath);
+    let tls = tls(section, p, mode, &mut around.certificates);
+    let pools = &mut around.pools;
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
-    let routes = routes(&mut section, p, pools);
+    let routes = routes(section, p, pools);
     if !section.has("pool") && !section.has("routes") {
         section.missing("pool", &format!("write pool = \"NAME\", or routes as [[service.{}.routes]]", name.value));
     }
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);
     let max_connections_per_thread = section.integer(p, "max_connections", 1..=1_000_000).unwrap_or(65_536);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
-    section.finish(p);
-    Some(Parsed {
+    forward::refuse_own(section, p);
+    Some(Terminated {
         service: Service {
             name: name.value.clone(),
             addresses: places.iter().map(|at| at.value).collect(),

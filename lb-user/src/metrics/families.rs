@@ -1,6 +1,7 @@
 //! From the reconciler's picture to metric families. Pure. Names, types and labels are those of docs/metrics.md; a
 //! test holds the two together.
 
+use super::families_forward;
 use super::family::{Family, Labels};
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -12,6 +13,7 @@ use tls_worker::api::{BackendState, Histogram, ServiceReport};
 pub fn families(edge: &State) -> Vec<MetricFamily> {
     let mut all = edge_families(edge);
     all.extend(packet_families(edge));
+    all.extend(families_forward::families(edge));
     all.extend(thread_families(edge));
     all.extend(service_families(edge));
     all.extend(request_families(edge));

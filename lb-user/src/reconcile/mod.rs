@@ -3,6 +3,8 @@
 
 mod overlay;
 mod plan;
+mod prefixes;
+mod serve;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,23 +15,26 @@ mod tests_pure;
 
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
-pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State};
+pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
+pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 
 use crate::config::{self, Config, Loaded, ProblemView};
-use crate::datapath::{Counters, Datapath, DatapathError, Protocol};
+use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
 use crate::supervisor::{self, Launch, WorkerHandle};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tls_worker::api::{Hello, Snapshot};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Verdicts that one change of state takes up at the most.
 const VERDICTS_AT_ONCE: usize = 256;
+
+/// Between two looks at what time alone changes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Owner of the state and of the datapath.
 pub struct Reconciler<D> {
@@ -41,6 +46,7 @@ pub struct Reconciler<D> {
     health: BTreeMap<Key, HealthNote>,
     checks: BTreeMap<Key, Arc<Counts>>,
     targets: watch::Sender<Vec<Target>>,
+    names: watch::Sender<ServiceIds>,
     observed: Observed,
     datapath: D,
     worker: WorkerHandle,
@@ -69,6 +75,7 @@ impl<D: Datapath> Reconciler<D> {
                     health: BTreeMap::new(),
                     checks: BTreeMap::new(),
                     targets: watch::Sender::new(Vec::new()),
+                    names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
                     worker,
@@ -95,6 +102,8 @@ impl<D: Datapath> Reconciler<D> {
     /// Serve events until [`Event::Shutdown`].
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut verdicts: mpsc::Receiver<Verdict>) {
         let mut batch = Vec::new();
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -116,78 +125,20 @@ impl<D: Datapath> Reconciler<D> {
                     }
                 }
                 () = self.worker.changed(), if self.behind => self.catch_up().await,
+                _ = ticks.tick() => self.tick().await,
             }
         }
     }
 
-    async fn serve(&mut self, event: Event) {
-        match event {
-            Event::Query { counters, reply } => {
-                let _ = reply.send(self.state(counters).await);
-            }
-            Event::Pool { pool, address, change, reply } => {
-                let result = self.change_pool(&pool, address, change).await;
-                match &result {
-                    Ok(generation) => tracing::info!(pool, %address, ?change, generation, "pool changed"),
-                    Err(error) => tracing::warn!(pool, %address, ?change, %error, "pool change refused"),
-                }
-                let _ = reply.send(result);
-            }
-            Event::Reload { reply } => {
-                let result = self.reload().await;
-                match &result {
-                    Ok(reloaded) => {
-                        self.reloads.0 += 1;
-                        tracing::info!(generation = reloaded.generation, "config reloaded");
-                    }
-                    Err(error) => {
-                        self.reloads.1 += 1;
-                        tracing::error!(%error, "reload refused; the last config stays in force");
-                    }
-                }
-                let _ = reply.send(result);
-            }
-            Event::Flow { source, destination, reply } => {
-                let way = self.datapath.flow(Protocol::Tcp, source, destination).map(|answer| FlowWay {
-                    service: answer.service.and_then(|id| self.observed.ids.name(id)).map(str::to_owned),
-                    answer,
-                });
-                let _ = reply.send(way);
-            }
-            Event::Shutdown { .. } => {}
-        }
-    }
-
-    async fn state(&mut self, counters: bool) -> State {
-        let mut read = Counters::default();
-        if counters {
-            // A worker that does not answer in time leaves its last report.
-            let _ = self.worker.refresh().await;
-            match self.datapath.counters() {
-                Ok(counters) => read = counters,
-                Err(error) => tracing::error!(%error, "counters of the datapath"),
-            }
-        }
-        State {
-            started: self.started,
-            config: Arc::clone(&self.config),
-            warnings: Arc::clone(&self.warnings),
-            overlay: self.overlay.clone(),
-            health: self.health.clone(),
-            checks: self.checks.clone(),
-            generation: self.observed.snapshot.as_ref().map_or(0, |s| s.generation),
-            ids: self.observed.ids.clone(),
-            datapath: self.datapath.describe(),
-            counters: read,
-            worker: self.worker.view(),
-            reloads: self.reloads,
-        }
-    }
-
-    async fn change_pool(&mut self, pool: &str, address: SocketAddr, change: PoolChange) -> Result<u64, Refusal> {
-        let overlay = self.overlay.with(&self.config, pool, address, change)?;
+    /// What time alone changes.
+    async fn tick(&mut self) {
+        self.datapath.tick().await;
+        let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
-        self.adopt(config, overlay).await
+        if let Err(error) = self.adopt(config, overlay).await {
+            // The kernel heeds no rule that has run out, so nothing is kept out for longer.
+            tracing::warn!(%error, "rules that have run out stay for now");
+        }
     }
 
     async fn reload(&mut self) -> Result<Reloaded, Refusal> {
@@ -233,6 +184,12 @@ impl<D: Datapath> Reconciler<D> {
                 }
             }
         }
+        self.observed.rules = plan.rules;
+        self.names.send_if_modified(|names| {
+            let changed = *names != plan.ids;
+            names.clone_from(&plan.ids);
+            changed
+        });
         self.observed.ids = plan.ids;
         Ok(())
     }
@@ -339,7 +296,12 @@ async fn first_state<D: Datapath>(
             return Err(error.into());
         }
     }
-    let observed =
-        Observed { generation: snapshot.generation, snapshot: Some(snapshot), datapath: Some(desired), ids: plan.ids };
+    let observed = Observed {
+        generation: snapshot.generation,
+        snapshot: Some(snapshot),
+        datapath: Some(desired),
+        rules: plan.rules,
+        ids: plan.ids,
+    };
     Ok((observed, worker))
 }

@@ -1,8 +1,11 @@
 //! What operators changed at run time, laid over the file. Pure.
 
+use super::prefixes::{MAX_RULES, RuntimeRules};
 use crate::config::{Config, MAX_BACKENDS, MAX_WEIGHT, Pool};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What an operator says about a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -29,6 +32,8 @@ struct Difference {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overlay {
     pools: BTreeMap<String, BTreeMap<SocketAddr, Difference>>,
+    /// Shared, because each state that is told holds them.
+    pub(super) rules: Arc<RuntimeRules>,
 }
 
 /// One change that an operator asks for.
@@ -101,6 +106,20 @@ pub enum ChangeError {
     /// Out of bounds.
     #[error("a weight is 1 to {MAX_WEIGHT}, not {0}")]
     Weight(u16),
+    /// No such service.
+    #[error("there is no service {0:?}")]
+    NoService(String),
+    /// No such rule.
+    #[error("there is no rule for {0}")]
+    NoRule(IpNet),
+    /// Not said at run time.
+    #[error(
+        "the rule for {0} stands in the config; to have it otherwise until the next start, add the opposite (bailey deny add, --allow), or edit the file and reload"
+    )]
+    FileRule(IpNet),
+    /// Too many.
+    #[error("{MAX_RULES} rules were added at run time, and that is the bound; put long lists into deny_files")]
+    TooManyRules,
 }
 
 impl Overlay {
@@ -182,7 +201,13 @@ impl Overlay {
         next
     }
 
+    /// This with other rules.
+    pub(super) fn having(&self, rules: RuntimeRules) -> Self {
+        Self { pools: self.pools.clone(), rules: Arc::new(rules) }
+    }
+
     fn settle(&mut self, config: &Config) {
+        self.settle_rules(config);
         self.pools.retain(|name, differences| {
             let Some(pool) = config.pool(name) else { return false };
             differences.retain(|address, difference| {

@@ -2,8 +2,9 @@
 //! executor to decide.
 
 use super::overlay::{Mark, Overlay};
-use crate::config::Config;
-use crate::datapath::{Desired, DesiredService};
+use super::prefixes::RuleSources;
+use crate::config::{self, Config, Conflict};
+use crate::datapath::{Desired, DesiredForward, DesiredService, ForwardBackend};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,11 @@ impl ServiceIds {
     /// The id of a service, also of one that is gone.
     pub fn id(&self, name: &str) -> Option<u32> {
         self.0.get(name).copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(list: &[(&str, u32)]) -> Self {
+        Self(list.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect())
     }
 
     /// The service of an id.
@@ -71,6 +77,8 @@ pub struct Observed {
     pub snapshot: Option<Arc<Snapshot>>,
     /// What the datapath was told.
     pub datapath: Option<Desired>,
+    /// What its rules were made from.
+    pub rules: RuleSources,
     /// Ids in use.
     pub ids: ServiceIds,
 }
@@ -86,6 +94,8 @@ pub struct Plan {
     pub snapshot: Option<Snapshot>,
     /// For the datapath.
     pub datapath: Option<Desired>,
+    /// What its rules are made from.
+    pub rules: RuleSources,
     /// Ids after it.
     pub ids: ServiceIds,
 }
@@ -99,29 +109,83 @@ pub enum PlanError {
         /// `max_services`.
         bound: u32,
     },
+    /// A backend that a forwarded service cannot have.
+    #[error("{}; {}", .0.why, .0.help)]
+    Conflict(Conflict),
+    /// A ring's size is fixed.
+    #[error(
+        "service {service:?} has a ring of {old} slots, not {new}: with another table_size every flow would move; leave it, or remove the service, reload, and add it again"
+    )]
+    TableSize {
+        /// Service.
+        service: String,
+        /// Slots it has.
+        old: u32,
+        /// Slots asked for.
+        new: u32,
+    },
 }
 
 /// What to do.
 pub fn plan(intent: Intent<'_>, observed: &Observed) -> Result<Plan, PlanError> {
     let config = intent.config;
-    let ids = observed.ids.with(config.services.iter().map(|s| s.name.as_str()), config.edge.max_services)?;
+    let ids = observed.ids.with(config.service_names(), config.edge.max_services)?;
+    possible(intent, observed)?;
     let current = observed.snapshot.as_ref().map_or(0, |s| s.generation);
     let wanted = build_snapshot(config, intent.overlay, intent.health, current);
     let snapshot = (observed.snapshot.as_deref() != Some(&wanted))
         .then(|| Snapshot { generation: observed.generation.max(current) + 1, ..wanted });
-    let desired = desired(config, &ids);
+    let rules = RuleSources {
+        file: Arc::clone(&config.prefixes),
+        runtime: Arc::clone(&intent.overlay.rules),
+        ids: ids.clone(),
+    };
+    // There may be a million: they are made again only when something about them changed.
+    let prefixes = match &observed.datapath {
+        Some(desired) if observed.rules == rules => Arc::clone(&desired.prefixes),
+        _ => Arc::new(rules.rules()),
+    };
+    let desired = Desired {
+        services: services(config, &ids),
+        forwards: forwards(intent, &ids),
+        limits: config.limits.iter().filter_map(|(name, limits)| Some((ids.id(name)?, *limits))).collect(),
+        prefixes,
+    };
     let datapath = (observed.datapath.as_ref() != Some(&desired)).then_some(desired);
-    Ok(Plan { snapshot, datapath, ids })
+    Ok(Plan { snapshot, datapath, rules, ids })
+}
+
+/// What forwarded services cannot be: the file alone cannot tell, for operators change pools.
+fn possible(intent: Intent<'_>, observed: &Observed) -> Result<(), PlanError> {
+    let config = intent.config;
+    if config.forwards.is_empty() {
+        return Ok(());
+    }
+    let standing = observed.datapath.iter().flat_map(|desired| &desired.forwards);
+    for old in standing {
+        let new = config.forwards.iter().find(|new| new.name == old.name);
+        if let Some(new) = new.filter(|new| new.slots != old.slots) {
+            return Err(PlanError::TableSize { service: old.name.clone(), old: old.slots, new: new.slots });
+        }
+    }
+    let backends = |pool: usize| match config.pools.get(pool) {
+        Some(pool) => intent.overlay.effective(pool).into_iter().map(|backend| backend.address).collect(),
+        None => Vec::new(),
+    };
+    config::conflicts(config, backends).into_iter().next().map_or(Ok(()), |conflict| Err(PlanError::Conflict(conflict)))
 }
 
 /// Everything that the worker serves by.
 pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, generation: u64) -> Snapshot {
-    let pools = config.pools.iter().map(|pool| api::Pool {
+    let routed: std::collections::BTreeSet<usize> = config.routed_pools().collect();
+    let pools = config.pools.iter().enumerate().map(|(index, pool)| api::Pool {
         name: pool.name.clone(),
         balance: pool.balance,
+        // A pool that no route leads to keeps its index; who is in it is nothing to the worker.
         backends: overlay
             .effective(pool)
             .into_iter()
+            .filter(|_| routed.contains(&index))
             .map(|backend| api::Backend {
                 address: backend.address,
                 weight: backend.weight,
@@ -150,12 +214,39 @@ pub fn state(mark: Mark, up: Option<bool>) -> BackendState {
     }
 }
 
-fn desired(config: &Config, ids: &ServiceIds) -> Desired {
+fn services(config: &Config, ids: &ServiceIds) -> Vec<DesiredService> {
     let service = |service: &api::Service| {
         let id = ids.id(&service.name)?;
         Some(DesiredService { id, name: service.name.clone(), addresses: service.addresses.clone() })
     };
     let mut services: Vec<_> = config.services.iter().filter_map(service).collect();
     services.sort_by_key(|service| service.id);
-    Desired { services, ..Desired::default() }
+    services
+}
+
+fn forwards(intent: Intent<'_>, ids: &ServiceIds) -> Vec<DesiredForward> {
+    let forward = |forward: &config::Forward| {
+        let pool = intent.config.pools.get(forward.pool)?;
+        let backend = |backend: super::overlay::Effective| ForwardBackend {
+            address: backend.address,
+            weight: backend.weight,
+            state: state(backend.mark, intent.health.get(&(pool.name.clone(), backend.address)).copied()),
+        };
+        Some(DesiredForward {
+            id: ids.id(&forward.name)?,
+            name: forward.name.clone(),
+            addresses: forward.addresses.clone(),
+            protocols: forward.protocols.clone(),
+            mode: forward.mode,
+            hash: forward.hash,
+            slots: forward.slots,
+            drain: forward.drain,
+            udp_idle: forward.udp_idle,
+            outer_mtu: forward.outer_mtu,
+            backends: intent.overlay.effective(pool).into_iter().map(backend).collect(),
+        })
+    };
+    let mut forwards: Vec<_> = intent.config.forwards.iter().filter_map(forward).collect();
+    forwards.sort_by_key(|forward| forward.id);
+    forwards
 }

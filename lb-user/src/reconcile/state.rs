@@ -2,15 +2,16 @@
 
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
+use super::prefixes::PrefixChange;
 use crate::config::{Config, LoadError, ProblemView};
-use crate::datapath::{Counters, DatapathError, Description, FlowAnswer};
+use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Key};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 /// What the checks of a backend said last.
@@ -71,6 +72,15 @@ pub struct FlowWay {
     pub answer: FlowAnswer,
 }
 
+/// Dropped packets, live, and the names of their services.
+#[derive(Debug)]
+pub struct Watch {
+    /// As they are seen.
+    pub events: broadcast::Receiver<PacketEvent>,
+    /// Names by id, as they are now; closed when the edge ends.
+    pub names: watch::Receiver<ServiceIds>,
+}
+
 /// What the reconciler is asked.
 #[derive(Debug)]
 pub enum Event {
@@ -97,8 +107,22 @@ pub enum Event {
         /// The answer.
         reply: oneshot::Sender<Result<Reloaded, Refusal>>,
     },
+    /// Change what is denied and allowed.
+    Prefix {
+        /// What.
+        change: PrefixChange,
+        /// Generation in force, or why not.
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
+    /// See dropped packets.
+    Watch {
+        /// None: the datapath sees no packets.
+        reply: oneshot::Sender<Option<Watch>>,
+    },
     /// Where a flow goes.
     Flow {
+        /// TCP or UDP.
+        protocol: Protocol,
         /// Client.
         source: SocketAddr,
         /// Service.
@@ -127,7 +151,10 @@ pub enum Refusal {
     /// Keys that hold for the life of the process.
     #[error("changed, but fixed while the edge runs: {}; restart bailey to change them", .0.join(", "))]
     Restart(Vec<&'static str>),
-    /// No room.
+    /// Packets are seen by XDP alone.
+    #[error("datapath = \"sockets\" sees no packets and denies none; set datapath = \"native\" or \"generic\" under [edge]")]
+    Unfiltered,
+    /// It cannot be.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The worker did not take it.
@@ -144,6 +171,7 @@ pub enum Refusal {
 /// Keys that differ and hold for the life of the process.
 pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     let (a, b) = (&old.edge, &new.edge);
+    let (t, u) = (&a.tuning, &b.tuning);
     [
         ("edge.name", a.name != b.name),
         ("edge.datapath", a.datapath != b.datapath),
@@ -156,6 +184,15 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
         ("edge.log", a.log != b.log),
         ("edge.packet_log_sample", a.packet_log_sample != b.packet_log_sample),
+        ("edge.max_backends", t.max_backends != u.max_backends),
+        ("edge.max_flows", t.max_flows != u.max_flows),
+        ("edge.max_sources", t.max_sources != u.max_sources),
+        ("edge.max_prefixes", t.max_prefixes != u.max_prefixes),
+        ("edge.hash_seed", t.hash_seed != u.hash_seed && a.name == b.name),
+        ("edge.ipip_source_v4", t.outer_v4 != u.outer_v4),
+        ("edge.ipip_source_v6", t.outer_v6 != u.outer_v6),
+        ("edge.events_per_second", t.events_per_second != u.events_per_second),
+        ("edge.icmp_per_second", t.icmp_per_second != u.icmp_per_second),
         ("admin.socket", old.admin.socket != new.admin.socket),
         ("admin.metrics", old.admin.metrics != new.admin.metrics),
     ]

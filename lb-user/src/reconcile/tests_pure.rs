@@ -46,6 +46,7 @@ fn carried_out(plan: Plan, observed: &Observed) -> Observed {
         generation: plan.snapshot.as_ref().map_or(observed.generation, |s| s.generation),
         snapshot: plan.snapshot.map(std::sync::Arc::new).or_else(|| observed.snapshot.clone()),
         datapath: plan.datapath.or_else(|| observed.datapath.clone()),
+        rules: plan.rules,
         ids: plan.ids,
     }
 }

@@ -1,0 +1,54 @@
+//! `bailey decap`: a backend's side of `ipip`, in the foreground.
+
+use crate::datapath::{Decap, DecapCounters, DecapOptions};
+use crate::run::RunError;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Decapsulate until SIGINT or SIGTERM, then say what came of it.
+pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
+    crate::run::log_to_stderr("info");
+    let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(until_told(options)),
+        Err(error) => Err(RunError::Signals(error)),
+    };
+    match result {
+        Ok(counters) => {
+            print(counters, json);
+            ExitCode::SUCCESS
+        }
+        Err(error) if json => {
+            println!("{}", serde_json::json!({ "error": error.to_string() }));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("bailey: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn until_told(options: DecapOptions) -> Result<DecapCounters, RunError> {
+    // Signals are taken before anything is attached, so that whatever ends this takes it out again.
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let interface = options.interface.clone();
+    let decap = Decap::open(options).await?;
+    tracing::info!(interface, "decapsulating");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let counters = decap.counters();
+    decap.close().await?;
+    Ok(counters?)
+}
+
+fn print(counters: DecapCounters, json: bool) {
+    let DecapCounters { taken_off, other, malformed } = counters;
+    if json {
+        println!("{}", serde_json::json!({ "taken_off": taken_off, "other": other, "malformed": malformed }));
+    } else {
+        println!("outer headers taken off {taken_off}, other packets {other}, malformed {malformed}");
+    }
+}

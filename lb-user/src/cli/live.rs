@@ -1,0 +1,88 @@
+//! Verbs that go on for a while: `watch`, and `drain --wait`.
+
+use super::args::At;
+use super::table_forward;
+use super::verbs::{Out, apply};
+use crate::admin::api::*;
+use crate::admin::client::{Client, ClientError};
+use crate::reconcile::PoolChange;
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks at a backend that drains.
+const LOOK: Duration = Duration::from_millis(200);
+/// A backend of a forwarded service has drained when it was sent nothing for so long.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Print what is dropped, line by line, until there were enough or either side ends.
+pub(super) async fn watch(
+    request: &WatchRequest,
+    count: Option<u64>,
+    client: &Client,
+    out: &Out,
+) -> Result<ExitCode, ClientError> {
+    let mut left = count;
+    let ended = client
+        .watch(request, |line| {
+            let text = match out.json {
+                true => serde_json::to_string(&line).unwrap_or_default(),
+                false => table_forward::seen(&line),
+            };
+            // Whoever reads this may have seen enough (`bailey watch | head`).
+            let gone = writeln!(std::io::stdout(), "{text}").is_err();
+            if let (Some(left), WatchLine::Seen(_)) = (&mut left, &line) {
+                *left -= 1;
+            }
+            if gone || left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await?;
+    match ended {
+        ControlFlow::Break(()) => Ok(ExitCode::SUCCESS),
+        ControlFlow::Continue(()) => Err(ClientError::Refused(Failure {
+            error: "the daemon ended".into(),
+            hint: None,
+            problems: Vec::new(),
+        })),
+    }
+}
+
+/// Drain, and wait until nothing is in flight. What is in flight to a backend of a forwarded service is not known:
+/// it has drained when no new flow goes to it and no packet did for a while.
+pub(super) async fn drain(at: &At, timeout: Duration, client: &Client, out: &Out) -> Result<ExitCode, ClientError> {
+    let deadline = Instant::now() + timeout;
+    let changed = apply(at, PoolChange::Drain, client).await?;
+    let mut quiet: Option<(u64, Instant)> = None;
+    loop {
+        let view: PoolView = client.get(&format!("/v1/pools/{}", at.pool)).await?;
+        let backend = view.backends.iter().find(|backend| backend.address == at.address);
+        let active = backend.map_or(0, |backend| backend.active);
+        let forwarded = backend.map_or(&[][..], |backend| &backend.forwarded);
+        let packets: u64 = forwarded.iter().map(|view| view.packets).sum();
+        let slots: u32 = forwarded.iter().map(|view| view.slots).sum();
+        let since = match quiet {
+            Some((before, since)) if before == packets => since,
+            _ => Instant::now(),
+        };
+        quiet = Some((packets, since));
+        let silent = forwarded.is_empty() || (slots == 0 && since.elapsed() >= QUIET);
+        if active == 0 && silent {
+            out.show(&changed, |c| format!("{} {}: drained, generation {}\n", at.pool, at.address, c.generation));
+            return Ok(ExitCode::SUCCESS);
+        }
+        if Instant::now() >= deadline {
+            let what = match active {
+                0 => format!("{} is still sent packets", at.address),
+                active => format!("{active} requests to {} are still in flight", at.address),
+            };
+            return Err(ClientError::Refused(Failure {
+                error: format!("{what} after {timeout:?}"),
+                hint: Some("it stays draining; wait longer (--timeout), or take it out: bailey pool disable".into()),
+                problems: Vec::new(),
+            }));
+        }
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,101 @@
+//! Events, answered one by one.
+
+use super::prefixes::PrefixChange;
+use super::{Event, FlowWay, PoolChange, Reconciler, Refusal, State, Watch};
+use crate::datapath::{Counters, Datapath};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+impl<D: Datapath> Reconciler<D> {
+    pub(super) async fn serve(&mut self, event: Event) {
+        match event {
+            Event::Query { counters, reply } => {
+                let _ = reply.send(self.state(counters).await);
+            }
+            Event::Pool { pool, address, change, reply } => {
+                let result = self.change_pool(&pool, address, change).await;
+                match &result {
+                    Ok(generation) => tracing::info!(pool, %address, ?change, generation, "pool changed"),
+                    Err(error) => tracing::warn!(pool, %address, ?change, %error, "pool change refused"),
+                }
+                let _ = reply.send(result);
+            }
+            Event::Reload { reply } => {
+                let result = self.reload().await;
+                match &result {
+                    Ok(reloaded) => {
+                        self.reloads.0 += 1;
+                        tracing::info!(generation = reloaded.generation, "config reloaded");
+                    }
+                    Err(error) => {
+                        self.reloads.1 += 1;
+                        tracing::error!(%error, "reload refused; the last config stays in force");
+                    }
+                }
+                let _ = reply.send(result);
+            }
+            Event::Prefix { change, reply } => {
+                let result = self.change_rules(change.clone()).await;
+                match &result {
+                    Ok(generation) => tracing::info!(?change, generation, "rules changed"),
+                    Err(error) => tracing::warn!(?change, %error, "change of rules refused"),
+                }
+                let _ = reply.send(result);
+            }
+            Event::Watch { reply } => {
+                let names = self.names.subscribe();
+                let _ = reply.send(self.datapath.events().map(|events| Watch { events, names }));
+            }
+            Event::Flow { protocol, source, destination, reply } => {
+                let way = self.datapath.flow(protocol, source, destination).map(|answer| FlowWay {
+                    service: answer.service.and_then(|id| self.observed.ids.name(id)).map(str::to_owned),
+                    answer,
+                });
+                let _ = reply.send(way);
+            }
+            Event::Shutdown { .. } => {}
+        }
+    }
+
+    async fn state(&mut self, counters: bool) -> State {
+        let mut read = Counters::default();
+        if counters {
+            // A worker that does not answer in time leaves its last report.
+            let _ = self.worker.refresh().await;
+            match self.datapath.counters() {
+                Ok(counters) => read = counters,
+                Err(error) => tracing::error!(%error, "counters of the datapath"),
+            }
+        }
+        State {
+            started: self.started,
+            config: Arc::clone(&self.config),
+            warnings: Arc::clone(&self.warnings),
+            overlay: self.overlay.clone(),
+            health: self.health.clone(),
+            checks: self.checks.clone(),
+            generation: self.observed.snapshot.as_ref().map_or(0, |s| s.generation),
+            ids: self.observed.ids.clone(),
+            datapath: self.datapath.describe(),
+            counters: read,
+            worker: self.worker.view(),
+            reloads: self.reloads,
+        }
+    }
+
+    async fn change_pool(&mut self, pool: &str, address: SocketAddr, change: PoolChange) -> Result<u64, Refusal> {
+        let overlay = self.overlay.with(&self.config, pool, address, change)?;
+        let config = Arc::clone(&self.config);
+        self.adopt(config, overlay).await
+    }
+
+    async fn change_rules(&mut self, change: PrefixChange) -> Result<u64, Refusal> {
+        if !self.config.edge.filters() {
+            return Err(Refusal::Unfiltered);
+        }
+        let overlay = self.overlay.with_rule(&self.config, change, SystemTime::now())?;
+        let config = Arc::clone(&self.config);
+        self.adopt(config, overlay).await
+    }
+}

@@ -1,0 +1,133 @@
+//! A million forged SYNs a second, and junk, do not keep people out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lb_tests::client::Target;
+use lb_tests::edge::Edge;
+use lb_tests::flood::{self, Generator, Traffic};
+use lb_tests::forwarding::verdicts;
+use lb_tests::harness::{lab, main as run};
+use lb_tests::lab::{CLIENT4, CLIENT6, Lab, VIP4, VIP6};
+use tokio::sync::Semaphore;
+
+/// Handshakes of people, and how many of them at once.
+const HANDSHAKES: usize = 500;
+const AT_ONCE: usize = 8;
+/// A person gives up.
+const GIVES_UP: Duration = Duration::from_secs(5);
+/// A flood ends by itself.
+const LONGEST: Duration = Duration::from_secs(12);
+/// SYNs, and junk after them, between two looks at the clock.
+const SYNS: u32 = 50_000;
+const JUNK: u32 = 5_000;
+/// The generator's CPU; the edge's work on its frames is done there too.
+const CPU: usize = 1;
+/// Below this it is no flood, and proves nothing.
+const LEAST_RATE: f64 = 100_000.0;
+
+fn main() -> ExitCode {
+    run(vec![
+        lab("ipv4_handshakes_succeed_in_a_flood_with_cookies", || with_cookies(VIP4.into(), "always")),
+        lab("ipv6_handshakes_succeed_in_a_flood_that_switches_cookies_on", || with_cookies(VIP6.into(), "auto")),
+        lab("the_same_flood_without_the_shield_for_comparison", without),
+    ])
+}
+
+/// What came of a flood.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Frames a second that were offered.
+    rate: f64,
+    /// Of [`HANDSHAKES`].
+    succeeded: usize,
+    took: Duration,
+}
+
+fn with_cookies(vip: IpAddr, how: &str) -> Result<()> {
+    let lab = flooded_lab()?;
+    let edge = Edge::start(&lab, &lab.site("cpus = [0, 1]", &shield(how)))?;
+    let outcome = flood(&lab, vip)?;
+    println!("{vip}, syn_cookies = {how:?}: {outcome:?}");
+    ensure!(outcome.rate >= LEAST_RATE, "{outcome:?}");
+    ensure!(outcome.succeeded * 100 >= HANDSHAKES * 99, "{outcome:?}");
+    let cookies = verdicts(&edge, "web", &["syn_cookie"])?;
+    ensure!(cookies >= f64::from(SYNS) / 2.0, "{cookies} cookies");
+    let malformed = ["bad_tcp", "bad_tcp_flags", "bad_ip_checksum", "truncated_l4"];
+    ensure!(verdicts(&edge, "", &malformed)? > 0.0, "no junk was seen as such");
+    Ok(())
+}
+
+fn without() -> Result<()> {
+    let lab = flooded_lab()?;
+    let _edge = Edge::start(&lab, &lab.site("cpus = [0, 1]", &shield("never")))?;
+    let outcome = flood(&lab, VIP4.into())?;
+    println!("{VIP4}, syn_cookies = \"never\": {outcome:?}");
+    // Only shown: what the kernel makes of a flood is not our promise.
+    ensure!(outcome.rate > 0.0, "{outcome:?}");
+    Ok(())
+}
+
+fn shield(how: &str) -> String {
+    format!("[service.web.shield]\nsyn_cookies = \"{how}\"\n")
+}
+
+fn flooded_lab() -> Result<Lab> {
+    let lab = Lab::forwarding(1)?;
+    // Where forged sources would be.
+    lab.edge.ip(&format!("route add default via {CLIENT4}"))?;
+    lab.edge.ip(&format!("-6 route add default via {CLIENT6}"))?;
+    Ok(lab)
+}
+
+/// Flood `vip` for as long as people shake hands.
+fn flood(lab: &Lab, vip: IpAddr) -> Result<Outcome> {
+    let from: IpAddr = if vip.is_ipv4() { [10, 64, 0, 0].into() } else { "fd64::".parse()? };
+    let syns = Traffic::syns(flood::mac(&lab.edge, "wan")?, from, SocketAddr::new(vip, 443));
+    let mut generator = Generator::open(&lab.client, "eth0")?;
+    let target = lab.target(vip, 443)?;
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            let start = Instant::now();
+            let mut frames = 0_u64;
+            while !done.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+                generator.aim(&syns)?;
+                generator.send(SYNS, Some(CPU))?;
+                generator.aim(&Traffic { spoiled: true, ..syns })?;
+                generator.send(JUNK, Some(CPU))?;
+                frames += u64::from(SYNS + JUNK);
+                begun.store(true, Ordering::Relaxed);
+            }
+            begun.store(true, Ordering::Relaxed);
+            Ok(frames as f64 / start.elapsed().as_secs_f64())
+        });
+        while !begun.load(Ordering::Relaxed) && !flooding.is_finished() {
+            std::thread::yield_now();
+        }
+        let start = Instant::now();
+        let succeeded = lab.client.run_async(|| handshakes(&target));
+        let took = start.elapsed();
+        done.store(true, Ordering::Relaxed);
+        let rate: Result<f64> = flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(Outcome { rate: rate?, succeeded: succeeded?, took })
+    })
+}
+
+/// How many of [`HANDSHAKES`] got through before the person gave up, and before the flood's end.
+async fn handshakes(target: &Target) -> Result<usize> {
+    let (door, succeeded) = (Semaphore::new(AT_ONCE), AtomicUsize::new(0));
+    let end = tokio::time::Instant::now() + LONGEST - Duration::from_secs(1);
+    let one = async || {
+        let Ok(_permit) = door.acquire().await else { return };
+        let handshake = tokio::time::timeout(GIVES_UP, target.tls(&["http/1.1"]));
+        if let Ok(Ok(Ok(_))) = tokio::time::timeout_at(end, handshake).await {
+            succeeded.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    futures_util::future::join_all((0..HANDSHAKES).map(|_| one())).await;
+    Ok(succeeded.load(Ordering::Relaxed))
+}
