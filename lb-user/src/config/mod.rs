@@ -20,8 +20,6 @@ mod section;
 mod service;
 mod shield;
 #[cfg(test)]
-mod test_forward;
-#[cfg(test)]
 mod tests;
 mod tuning;
 
