@@ -8,6 +8,7 @@
 
 pub mod abi;
 pub mod flow;
+pub mod rate;
 pub mod select;
 pub mod verdict;
 

@@ -134,7 +134,7 @@ fn sum<'a>(cpus: impl Iterator<Item = &'a CounterBytes>) -> Counter {
     })
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, DatapathError> {
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, DatapathError> {
     let map = ebpf.take_map(name).ok_or_else(|| absent("map", name))?;
     M::try_from(map).map_err(|e| failed(format!("use the map {name}"), &e))
 }

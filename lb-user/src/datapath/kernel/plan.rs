@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use lb_common::abi::{Address, Be16, KIND_TERMINATED, PROTO_TCP, ServiceKey, ServiceValue, VIP_ALL_PORTS, VipValue};
+use lb_common::abi::{
+    Address, Be16, KIND_TERMINATED, PROTO_TCP, SERVICE_LIMITS, SERVICE_PREFIXES, ServiceKey, ServiceValue,
+    VIP_ALL_PORTS, VipValue,
+};
 use tls_worker::api::ListenAddress;
 
 use crate::datapath::{DatapathError, Desired};
@@ -59,7 +62,13 @@ impl State {
                     let why = "BPF steers single unicast addresses; name the address, and a port or *";
                     return Err(refuse(listen, io::ErrorKind::InvalidInput, why));
                 }
-                let value = ServiceValue { id: service.id, kind: KIND_TERMINATED, mode: 0, hash: 0, flags: 0 };
+                let value = ServiceValue {
+                    id: service.id,
+                    kind: KIND_TERMINATED,
+                    mode: 0,
+                    hash: 0,
+                    flags: shielded(desired, service.id),
+                };
                 if state.services.insert(key(listen.address, listen.port.unwrap_or(0)), value).is_some() {
                     return Err(refuse(listen, io::ErrorKind::AddrInUse, "two services, or one twice, ask for it"));
                 }
@@ -112,6 +121,14 @@ impl Plan {
         plan.remove.extend(old_services.map(|key| Write::Service(*key, None)));
         plan
     }
+}
+
+/// `SERVICE_` bits for what the shield has of this service's own.
+fn shielded(desired: &Desired, id: u32) -> u8 {
+    let limits = if desired.limits.contains_key(&id) { SERVICE_LIMITS } else { 0 };
+    let first = desired.prefixes.partition_point(|rule| rule.service < id);
+    let own = desired.prefixes.get(first).is_some_and(|rule| rule.service == id);
+    limits | if own { SERVICE_PREFIXES } else { 0 }
 }
 
 /// An address as the tables hold it.
