@@ -60,6 +60,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         cases.into_iter().flatten().map(|case| Trial::test(case.name, move || run(&case.steps))).collect();
     trials.push(Trial::test("an allowed prefix is not limited by rate", unlimited));
     trials.push(Trial::test("a bucket fills again", refill));
+    trials.push(Trial::test("one of a million prefixes is found, and none beside it", a_million));
     trials.push(Trial::test("a prefix that has run out no longer counts, the one around it does", outdated));
     trials
 }
@@ -527,4 +528,26 @@ fn outdated() -> Result<(), Failed> {
             return Err(format!("after {PATIENCE:?}: {seen:?}").into());
         }
     }
+}
+
+/// Every second address from 20.0.0.0 on is denied.
+fn a_million() -> Result<(), Failed> {
+    let address = |index: u32| Ipv4Addr::from_bits(0x1400_0000 + index);
+    let rule = |index: u32| {
+        let network = ipnet::IpNet::from(std::net::IpAddr::from(address(2 * index)));
+        PrefixRule { service: 0, network, allow: false, until: None }
+    };
+    let here = *privilege::cpus().first().ok_or("no CPU to run on")?;
+    let desired = Desired { prefixes: Arc::new((0..1_000_000).map(rule).collect()), ..desired() };
+    let begin = Instant::now();
+    let bench = Bench::with(&desired, &[Worker { index: 0, cpu: here }], here)?;
+    eprintln!("packets: loaded with a million prefixes in {:?}", begin.elapsed());
+    for index in (0..2_000_000).step_by(99_991).chain([0, 1, 1_999_998, 1_999_999, 2_000_000]) {
+        let denied = index % 2 == 0 && index < 2_000_000;
+        let action = bench.run(&syn4(address(index).octets(), HTTPS))?.action;
+        if (action == XdpAction::Drop) != denied {
+            return Err(format!("{}: {action:?}", address(index)).into());
+        }
+    }
+    Ok(())
 }
