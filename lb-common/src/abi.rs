@@ -14,7 +14,7 @@
 //! | [`COUNTERS`] | per-CPU array: service × verdict → [`Counter`] | edge | control plane |
 //! | [`WORKER_FLOWS`] | per-CPU array, [`MAX_WORKERS`]: worker → connections assigned (u64) | steer | control plane |
 //! | [`EVENTS`] | ring buffer of [`Event`] | edge | control plane |
-//! | [`EVENT_LIMITS`] | per-CPU array: verdict, and one more for neighbours → when the next event may be (u64) | edge | edge |
+//! | [`EVENT_LIMITS`] | per-CPU array: verdict, then [`EVENT_ROW_NEIGHBOUR`] → bucket (u64); [`EVENT_ROW_LOST`] → count (u64) | edge | edge, control plane |
 //!
 //! Forwarded services (`l4`):
 //!
@@ -328,6 +328,12 @@ pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
 pub const DEFAULT_MAX_PREFIXES: u32 = 1_048_576;
 /// Entries of [`CLIENT_HOPS`]. A power of two.
 pub const CLIENT_HOP_COUNT: u32 = 1024;
+/// Row of [`EVENT_LIMITS`] for neighbours.
+pub const EVENT_ROW_NEIGHBOUR: u32 = Verdict::COUNT;
+/// Row of [`EVENT_LIMITS`] that counts events for which [`EVENTS`] had no room.
+pub const EVENT_ROW_LOST: u32 = Verdict::COUNT + 1;
+/// Rows of [`EVENT_LIMITS`].
+pub const EVENT_ROWS: u32 = Verdict::COUNT + 2;
 /// Bytes of [`EVENTS`].
 pub const EVENT_BYTES: u32 = 256 * 1024;
 

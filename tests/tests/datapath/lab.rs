@@ -51,6 +51,11 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Frames that XDP sends back arrive at the client: a veth takes them where its peer polls, as it does for GRO.
+    pub(crate) fn answer_in_xdp(&self) -> Result<(), String> {
+        run("ip", &format!("netns exec {} ethtool -K c0 gro on", self.client)).map(drop)
+    }
+
     /// Run `work` in the edge's namespace.
     pub(crate) fn in_edge<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         within(&self.edge, work)

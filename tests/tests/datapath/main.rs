@@ -4,6 +4,7 @@ mod edge;
 mod lab;
 mod life;
 mod log;
+mod shield;
 mod steered;
 
 use lb_tests::privilege;
@@ -22,7 +23,7 @@ fn main() {
     if let Some(missing) = &missing {
         eprintln!("datapath: every test is ignored: {missing}");
     }
-    let trials = [steered::trials(), life::trials()].into_iter().flatten();
+    let trials = [steered::trials(), life::trials(), shield::trials()].into_iter().flatten();
     let trials = trials.map(|trial| if missing.is_some() { trial.with_ignored_flag(true) } else { trial });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

@@ -312,6 +312,12 @@ impl Datapath for KernelDatapath {
     }
 }
 
+/// `CLOCK_MONOTONIC`, nanoseconds: what the kernel half reads.
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
 fn mode(native: bool) -> &'static str {
     if native { "native" } else { "generic" }
 }
