@@ -64,6 +64,11 @@ impl Lab {
         within(&self.edge, work)
     }
 
+    /// Run `work` in the client's namespace.
+    pub(crate) fn in_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.client, work)
+    }
+
     /// Connect from the client, on this CPU.
     pub(crate) fn connect(&self, to: SocketAddr, cpu: u32) -> io::Result<TcpStream> {
         within(&self.client, || {
