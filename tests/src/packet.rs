@@ -93,7 +93,7 @@ impl Packet {
 
     /// Flags and offset (in units of eight bytes) of the IPv4 header that was put last.
     pub fn fragment4(mut self, more: bool, offset: u16) -> Self {
-        let at = self.lengths.last().expect("an IPv4 header").1;
+        let at = *self.headers.last().expect("an IPv4 header");
         self.bytes[at + 6..at + 8].copy_from_slice(&((u16::from(more) << 13) | offset).to_be_bytes());
         self
     }
@@ -161,6 +161,8 @@ impl Packet {
     /// UDP.
     pub fn udp(mut self, source: u16, destination: u16) -> Self {
         self.known(UDP);
+        let at = self.bytes.len();
+        self.lengths.push((at + 4, at));
         self.put(&source.to_be_bytes()).put(&destination.to_be_bytes()).put(&[0, 8, 0, 0])
     }
 

@@ -70,9 +70,9 @@ fn longest<F: Family>(service: u32, source: &AddressWords) -> Rule {
     for _ in 0..MAX_OUTDATED {
         let found: Option<&PrefixValue> = if F::V6 {
             let [a, b, c, d] = *source;
-            PREFIXES_V6.get(&Key::new(64 + length, [service, 0, a, b, c, d]))
+            PREFIXES_V6.get(Key::new(64 + length, [service, 0, a, b, c, d]))
         } else {
-            PREFIXES_V4.get(&Key::new(32 + length, [service, source[3]]))
+            PREFIXES_V4.get(Key::new(32 + length, [service, source[3]]))
         };
         let Some(found) = found else { return Rule::NONE };
         let rule = Rule { action: found.action, length: found.length };

@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn in_lab(test: impl AsyncFnOnce(&Lab) -> Result<(), Failed> + Send) -> Result<(), Failed> {
     let lab = Lab::new()?;
-    lab.answer_in_xdp()?;
+    let _taking = lab.taking_xdp()?;
     lab.in_edge(|| block_on(test(&lab)))
 }
 

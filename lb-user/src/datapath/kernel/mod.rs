@@ -2,6 +2,7 @@
 
 mod attach;
 mod bpf;
+mod decap;
 mod error;
 mod events;
 mod forward;
@@ -40,6 +41,7 @@ use super::{
     Worker, listen,
 };
 
+pub use self::decap::Decap;
 pub(super) use self::error::failed;
 pub(super) use self::load::{Loaded, Setup, load};
 pub(super) use self::maps::Tables;
