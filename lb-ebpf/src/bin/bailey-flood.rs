@@ -60,7 +60,11 @@ fn flood(ctx: XdpContext) -> u32 {
         flows => ((u64::from(chance) * u64::from(flows)) >> 32) as u32,
     };
     let port = ((u64::from(random()) * u64::from(plan.ports)) >> 32) as u32;
-    if plan.v6 == 0 { of_flow_v4(start, flow, port) } else { of_flow_v6(start, flow, port) }
+    if plan.v6 == 0 {
+        of_flow_v4(start, flow, port)
+    } else {
+        of_flow_v6(start, flow, port)
+    }
     if plan.kind != SOUND {
         spoil(start, ctx.data_end());
     }
