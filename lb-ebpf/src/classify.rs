@@ -63,11 +63,14 @@ pub(crate) trait Family {
 #[inline(always)]
 pub(crate) fn packet(ctx: &XdpContext, config: &Config) -> Exit {
     let packet = Packet::new(ctx);
-    let exit = packet::ethernet(&packet).and_then(|(ethertype, offset)| match ethertype {
-        packet::ETHERTYPE_IPV4 => ipv4(ctx, packet, config, offset),
-        packet::ETHERTYPE_IPV6 => ipv6(ctx, packet, config, offset),
-        _ => Err(Verdict::NotIp),
-    });
+    // No closure: as a function of its own it would give its result through a pointer to the stack, which the verifier
+    // does not allow.
+    let exit = match packet::ethernet(&packet) {
+        Ok((packet::ETHERTYPE_IPV4, offset)) => ipv4(ctx, packet, config, offset),
+        Ok((packet::ETHERTYPE_IPV6, offset)) => ipv6(ctx, packet, config, offset),
+        Ok(_) => Err(Verdict::NotIp),
+        Err(verdict) => Err(verdict),
+    };
     exit.unwrap_or_else(Exit::of_no_service)
 }
 
@@ -112,11 +115,13 @@ fn ipv6(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
         }
         let behind = packet::behind_extensions(&packet, ip.next, payload, end);
         let (protocol, upper, piece) = behind.map_err(|_| Verdict::NotVip)?;
+        let upper = packet::unknown(upper);
         let datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
         return forward::from_backend::<V6>(&datagram, protocol, piece);
     };
     shield::ipv6(&ip)?;
     let (protocol, upper, piece) = packet::behind_extensions(&packet, ip.next, payload, end)?;
+    let upper = packet::unknown(upper);
     Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }
         .classify::<V6>(protocol, piece)
 }

@@ -4,7 +4,7 @@
 //! index tables that the control plane computed; neither decides anything an operator could configure.
 //!
 //! On the host this crate compiles to an empty `main`, only so that the linter reads all of it.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "the programs have no caller on the host"))]
 
 mod assign;

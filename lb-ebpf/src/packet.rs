@@ -53,7 +53,7 @@ impl Packet {
     /// The header at `offset`, none when the frame ends before the header does.
     #[inline(always)]
     pub(crate) fn read<H: Header>(&self, offset: usize) -> Option<H> {
-        let at = self.start + offset;
+        let at = self.start + hidden(offset);
         if at + size_of::<H>() > self.end {
             return None;
         }
@@ -66,7 +66,7 @@ impl Packet {
     /// Put `value` at `offset`, none when the frame ends before it does.
     #[inline(always)]
     pub(crate) fn write<H: Header>(&self, offset: usize, value: H) -> Option<()> {
-        let at = self.start + offset;
+        let at = self.start + hidden(offset);
         if at + size_of::<H>() > self.end {
             return None;
         }
@@ -88,6 +88,40 @@ unsafe impl Header for [u32; 4] {}
 unsafe impl Header for [u8; 12] {}
 // SAFETY: as above.
 unsafe impl Header for [u32; 7] {}
+
+/// The same offset, of which the compiler knows nothing: it would leave out a check that an earlier one implies, of which
+/// the verifier, which follows pointers and not what they were added up from, has not heard. Costs a move.
+#[inline(always)]
+fn hidden(offset: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut offset = offset;
+        // SAFETY: a register moved to itself. Without an instruction there would be two line records for one address,
+        // which the kernel refuses.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
+        offset
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    offset
+}
+
+/// The same offset, of which the verifier knows only that it is within a frame. Without this it follows everything behind
+/// a header once for each way that led there (tags, options, extension headers) and gives up; so it finds that it has
+/// been there. Written by bytes and read as a word, for which it keeps no value.
+#[inline(always)]
+pub(crate) fn unknown(offset: usize) -> usize {
+    /// Above every frame that XDP gets in one piece.
+    const MASK: u16 = 0x3fff;
+    let mut word = 0u16;
+    let bytes = (&raw mut word).cast::<u8>();
+    let [first, second] = (offset as u16).to_ne_bytes();
+    // SAFETY: both bytes are the word's.
+    unsafe {
+        bytes.write_volatile(first);
+        bytes.add(1).write_volatile(second);
+        usize::from((&raw const word).read_volatile() & MASK)
+    }
+}
 
 /// Ethernet II.
 #[repr(C)]

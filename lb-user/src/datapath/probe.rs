@@ -142,6 +142,13 @@ impl Probe {
         Ok(run_time(&before, &after))
     }
 
+    /// Instructions that the kernel's verifier looked at to accept `edge`; it gives up at a million. None: the kernel
+    /// does not say.
+    pub fn verified_instructions(&self) -> Result<Option<u32>, DatapathError> {
+        let info = self.program(Program::Edge)?.info().map_err(|e| failed("ask about a program", &e))?;
+        Ok(info.verified_instruction_count())
+    }
+
     /// Packets counted since it was loaded.
     pub fn counters(&self) -> Result<Vec<PacketCounter>, DatapathError> {
         self.tables.packets()

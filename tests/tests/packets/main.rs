@@ -46,12 +46,28 @@ fn main() {
     }
     let cases = [links::cases(), ip::cases(), upper::cases()].concat_cases();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| Trial::test(case.name, move || run(&case))).collect();
+    trials.push(Trial::test("the verifier has room left", room_in_the_verifier));
     trials.extend(flows::trials());
     trials.extend(mutated::trials());
     trials.extend(forward::trials());
     trials.extend(shield::trials());
     let trials = trials.into_iter().map(|trial| if missing.is_some() { trial.with_ignored_flag(true) } else { trial });
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// The verifier gives up at a million instructions; a kernel of another version may look at more of them than this one.
+fn room_in_the_verifier() -> Result<(), Failed> {
+    const MOST: u32 = 500_000;
+    for (steer, bench) in Bench::all()? {
+        let looked_at = bench.probe().verified_instructions()?.unwrap_or(0);
+        if looked_at > MOST {
+            return Err(
+                format!("{steer:?}: the verifier looked at {looked_at} instructions, {MOST} at the most").into()
+            );
+        }
+        eprintln!("{steer:?}: the verifier looked at {looked_at} instructions");
+    }
+    Ok(())
 }
 
 trait ConcatCases {
