@@ -60,6 +60,12 @@ fn every_problem() -> Result<()> {
         let outcome = check(folder.path(), &good.replace(what, with))?;
         refused(&outcome, named)?;
     }
+    let forwarded = good.replace("mode = \"https\"", "mode = \"l4\"").replace("127.0.0.1:8443", "127.0.0.1:5-4");
+    refused(&check(folder.path(), &forwarded)?, &["needs XDP", "5-4", "forward", "`certificates` belongs to"])?;
+    std::fs::write(folder.path().join("deny.txt"), "10.0.0.0/8\n10.0.0.1/8\n")?;
+    let denied =
+        good.replace("datapath = \"sockets\"", "interfaces = [\"lo\"]") + "[shield]\ndeny_files = [\"deny.txt\"]\n";
+    refused(&check(folder.path(), &denied)?, &["deny.txt:2", "10.0.0.1/8", "10.0.0.0/8"])?;
     let twice = good.clone() + "[service.again]\naddresses = [\"127.0.0.1:8443\"]\nmode = \"http\"\npool = \"app\"\n";
     refused(&check(folder.path(), &twice)?, &["127.0.0.1:8443", "again", "web"])?;
     let all = good.replace("mode = \"https\"", "mode = \"htps\"").replace("backends = ", "backend = ");

@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         lab("status_exits_1_when_a_pool_has_no_backend_left", unhealthy),
         lab("flow_tells_the_worker_of_a_connection", flow),
         lab("wrong_arguments_exit_2_and_refused_ones_1", wrong),
+        lab("rules_are_added_listed_and_removed", rules),
+        lab("watch_refuses_what_is_not_there", watch),
         plain("without_a_daemon_the_error_names_the_socket", no_daemon),
         plain("completions_are_written_for_the_usual_shells", completions),
         plain("help_and_version_are_there", help),
@@ -232,6 +234,46 @@ fn wrong() -> Result<()> {
     Ok(())
 }
 
+fn rules() -> Result<()> {
+    let lab = Lab::new(1)?;
+    let edge = Edge::start(&lab, &(lab.site("", "") + "[shield]\ndeny = [\"203.0.113.0/24\"]\n"))?;
+    edge.done(&["deny", "add", "192.0.2.0/24", "--for", "1h", "--service", "web"])?;
+    edge.done(&["deny", "add", "192.0.2.7", "--allow"])?;
+    let rules = edge.json(&["deny", "list"])?;
+    ensure!(rules["total"] == 3, "{rules}");
+    let table = edge.done(&["deny", "list"])?;
+    for word in ["203.0.113.0/24", "192.0.2.0/24", "192.0.2.7/32", "allow", "file", "run time", "3 rules"] {
+        ensure!(table.contains(word), "no {word:?} in\n{table}");
+    }
+    let own = edge.json(&["deny", "list", "--service", "web"])?;
+    ensure!(own["total"] == 1 && own["rules"][0]["seconds_left"].as_u64().is_some_and(|left| left <= 3600), "{own}");
+    edge.done(&["reload"])?;
+    ensure!(edge.json(&["deny", "list"])?["total"] == 3, "a reload forgot rules");
+    edge.done(&["deny", "remove", "192.0.2.0/24", "--service", "web"])?;
+    ensure!(edge.json(&["deny", "list"])?["total"] == 2);
+    for (verb, said) in
+        [(["deny", "remove", "203.0.113.0/24"], "--allow"), (["deny", "remove", "198.51.100.0/24"], "no rule")]
+    {
+        let outcome = edge.cli(&verb)?;
+        ensure!(outcome.code == Some(1) && outcome.stderr.contains(said), "{verb:?}: {outcome:?}");
+    }
+    Ok(())
+}
+
+fn watch() -> Result<()> {
+    let lab = Lab::new(1)?;
+    let edge = Edge::start(&lab, &lab.site("", ""))?;
+    for (verb, said) in [
+        (["watch", "--service", "wbe"], "\"web\""),
+        (["watch", "--verdict", "denid"], "\"denied\""),
+        (["deny", "list", "--service=wbe"], "\"web\""),
+    ] {
+        let outcome = edge.cli(&verb)?;
+        ensure!(outcome.code == Some(1) && outcome.stderr.contains(said), "{verb:?}: {outcome:?}");
+    }
+    Ok(())
+}
+
 fn no_daemon() -> Result<()> {
     let outcome = cli_command(Command::new(binary("bailey")?).args(["--socket", "/nonexistent/admin.sock", "status"]))?;
     ensure!(outcome.code == Some(1) && outcome.stderr.contains("/nonexistent/admin.sock"), "{outcome:?}");
@@ -249,7 +291,7 @@ fn completions() -> Result<()> {
 fn help() -> Result<()> {
     let outcome = cli_command(Command::new(binary("bailey")?).arg("--help"))?;
     ensure!(outcome.code == Some(0));
-    for verb in ["run", "check", "status", "service", "pool", "flow", "reload"] {
+    for verb in ["run", "check", "status", "service", "pool", "flow", "deny", "watch", "decap", "reload"] {
         ensure!(outcome.stdout.contains(verb), "no {verb} in the help: {}", outcome.stdout);
     }
     ensure!(cli_command(Command::new(binary("bailey")?).arg("--version"))?.code == Some(0));

@@ -48,3 +48,15 @@ fn config_text() {
         }
     });
 }
+
+/// A file of denied prefixes: any bytes end with prefixes that can be written and read again, and with a bounded list
+/// of what is wrong.
+#[test]
+fn prefix_file() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let (found, wrong) = lb_user::config::prefix_file(input);
+        assert!(found.len() <= input.split(|byte| *byte == b'\n').count() && wrong.len() <= 11);
+        let text: String = found.iter().map(|network| format!("{network}\n")).collect();
+        assert_eq!(lb_user::config::prefix_file(text.as_bytes()), (found, Vec::new()));
+    });
+}

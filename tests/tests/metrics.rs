@@ -55,7 +55,12 @@ fn documented() -> Result<()> {
          [[service.web.routes]]\npath = \"/away\"\npool = \"away\"\n[pool.away]\nbackends = [\"{}\"]\n",
         lab.backend(0, 1)
     );
-    let config = lab.site("", "timeouts.handshake = \"1s\"") + &more;
+    let forwarded = format!(
+        "[service.forwarded]\nmode = \"l4\"\naddresses = [\"{VIP4}:5353\"]\nforward = \"nat\"\npool = \"forwarded\"\n\
+         [pool.forwarded]\nbackends = [\"{}\"]\n",
+        lab.backend(0, 5353)
+    );
+    let config = lab.site("", "timeouts.handshake = \"1s\"") + &more + &forwarded;
     let edge = Edge::start(&lab, &config)?;
     provoke(&lab, &edge, &config)?;
     let text = edge.metrics_text()?;

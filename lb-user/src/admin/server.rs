@@ -136,8 +136,8 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
         (&Method::GET, ["v1", "pools"]) => Ok(json(StatusCode::OK, &view::pools(&query(&events).await?))),
         (&Method::GET, ["v1", "services", name]) => {
             let edge = query(&events).await?;
-            let found = view::service(&edge, name)
-                .ok_or_else(|| unknown("service", name, edge.config.service_names()))?;
+            let found =
+                view::service(&edge, name).ok_or_else(|| unknown("service", name, edge.config.service_names()))?;
             Ok(json(StatusCode::OK, &found))
         }
         (&Method::GET, ["v1", "pools", name]) => {

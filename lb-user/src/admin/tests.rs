@@ -3,22 +3,32 @@
 use super::api::*;
 use super::client::{Client, ClientError};
 use super::*;
-use crate::reconcile::{ChangeError, Event, PoolChange, Refusal, testing};
+use crate::datapath::PacketEvent;
+use crate::reconcile::{ChangeError, Event, PoolChange, Refusal, ServiceIds, Watch, testing};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
 const BACKEND: &str = "10.0.0.1:80";
 
 /// A server, and a client for it.
 fn serving() -> (tempfile::TempDir, Client) {
+    let (dir, client, _) = watched();
+    (dir, client)
+}
+
+/// The same, and where dropped packets are told.
+fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
     let socket = AdminSocket::bind(&path).unwrap();
     let (events, mut asked) = mpsc::channel(4);
+    let (seen, names) = (broadcast::Sender::new(4), watch::Sender::new(ServiceIds::of(&[("web", 1)])));
+    let packets = seen.clone();
     tokio::spawn(async move {
         while let Some(event) = asked.recv().await {
             match event {
@@ -29,12 +39,17 @@ fn serving() -> (tempfile::TempDir, Client) {
                 }
                 Event::Reload { reply } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
                 Event::Flow { reply, .. } => drop(reply.send(None)),
+                Event::Prefix { reply, .. } => drop(reply.send(Err(Refusal::Unfiltered))),
+                Event::Watch { reply } => {
+                    let names = names.subscribe();
+                    let _ = reply.send(Some(Watch { events: packets.subscribe(), names }));
+                }
                 Event::Shutdown { .. } => return,
             }
         }
     });
     tokio::spawn(serve(socket, events));
-    (dir, Client::new(&path))
+    (dir, Client::new(&path), seen)
 }
 
 fn request(change: PoolChange) -> PoolRequest {
@@ -109,4 +124,71 @@ async fn a_client_that_sends_half_a_header_is_cut() {
     let mut text = String::new();
     timeout(Duration::from_secs(60), stream.read_to_string(&mut text)).await.expect("cut").unwrap();
     assert!(!text.contains("200"), "{text}");
+}
+
+fn dropped(service: u32, verdict: &'static str) -> PacketEvent {
+    PacketEvent {
+        time: SystemTime::UNIX_EPOCH + Duration::from_secs(5),
+        service,
+        verdict,
+        source: "192.0.2.9:4000".parse().unwrap(),
+        destination: "198.51.100.1:53".parse().unwrap(),
+        protocol: 17,
+        bytes: 60,
+        interface: 2,
+    }
+}
+
+/// Wait until so many watch.
+async fn watching(seen: &broadcast::Sender<PacketEvent>, count: usize) {
+    while seen.receiver_count() != count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_sees_what_it_asked_for_and_what_it_lost() {
+    let (_dir, client, seen) = watched();
+    let request = WatchRequest { service: Some("web".into()), verdict: None };
+    let watcher = tokio::spawn(async move {
+        let mut lines = Vec::new();
+        let ended = client.watch(&request, |line| {
+            lines.push(line);
+            if lines.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (ended.await.unwrap(), lines)
+    });
+    watching(&seen, 1).await;
+    // One thread: the watcher reads none of these before all are sent, and its channel holds four.
+    for _ in 0..7 {
+        seen.send(dropped(0, "bad_ip_checksum")).unwrap();
+    }
+    seen.send(dropped(1, "denied")).unwrap();
+    let (ended, lines) = timeout(Duration::from_secs(60), watcher).await.unwrap().unwrap();
+    assert!(ended.is_break());
+    assert_eq!(lines[0], WatchLine::Lost { lost: 4 });
+    let WatchLine::Seen(line) = &lines[1] else { panic!("{lines:?}") };
+    assert_eq!((line.service.as_deref(), line.verdict.as_str(), line.unix_ms), (Some("web"), "denied", 5000));
+    assert_eq!((line.protocol.as_str(), line.reason.as_str()), ("udp", "The source is on a deny list."));
+    // Whoever leaves makes room.
+    timeout(Duration::from_secs(60), watching(&seen, 0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn watchers_are_bounded_and_end_with_the_edge() {
+    let (_dir, client, seen) = watched();
+    let mut watchers = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let client = client.clone();
+        watchers.spawn(async move { client.watch(&WatchRequest::default(), |_| ControlFlow::Continue(())).await });
+    }
+    timeout(Duration::from_secs(60), watching(&seen, 16)).await.unwrap();
+    let more = client.watch(&WatchRequest::default(), |_| ControlFlow::Continue(())).await;
+    assert!(refused(more).error.contains("16 watch already"));
+    let nobody = WatchRequest { service: Some("wbe".into()), verdict: None };
+    assert!(refused(client.watch(&nobody, |_| ControlFlow::Break(())).await).hint.unwrap().contains("\"web\""));
+    let nothing = WatchRequest { service: None, verdict: Some("denid".into()) };
+    assert!(refused(client.watch(&nothing, |_| ControlFlow::Break(())).await).hint.unwrap().contains("\"denied\""));
+    watchers.abort_all();
+    timeout(Duration::from_secs(60), watching(&seen, 0)).await.expect("they left");
 }

@@ -80,7 +80,12 @@ struct Stream {
 }
 
 /// The stream as an answer.
-pub(super) fn answer(watch: Watch, filter: WatchRequest, permit: OwnedSemaphorePermit, streaming: &Streaming) -> Answer {
+pub(super) fn answer(
+    watch: Watch,
+    filter: WatchRequest,
+    permit: OwnedSemaphorePermit,
+    streaming: &Streaming,
+) -> Answer {
     streaming.0.store(true, Ordering::Relaxed);
     let stream = Stream { watch, filter, _permit: permit, _mark: Mark(streaming.clone()) };
     let lines = futures_util::stream::unfold(stream, async |mut stream| {

@@ -41,11 +41,9 @@ pub(super) async fn watch(
         .await?;
     match ended {
         ControlFlow::Break(()) => Ok(ExitCode::SUCCESS),
-        ControlFlow::Continue(()) => Err(ClientError::Refused(Failure {
-            error: "the daemon ended".into(),
-            hint: None,
-            problems: Vec::new(),
-        })),
+        ControlFlow::Continue(()) => {
+            Err(ClientError::Refused(Failure { error: "the daemon ended".into(), hint: None, problems: Vec::new() }))
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The command line as its callers meet it: arguments, words, exit codes.
 
 use super::args::Cli;
-use super::table;
+use super::{table, table_forward};
 use crate::admin::api::*;
 use crate::admin::view;
+use crate::datapath::FlowReason;
 use crate::reconcile::testing;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -29,6 +30,14 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey pool disable p 10.0.0.1:80",
         "bailey pool weight p 10.0.0.1:80 256",
         "bailey flow 10.0.0.9:5000 10.0.0.1:443/tcp",
+        "bailey flow [2001:db8::9]:5000 [2001:db8::1]:53/udp",
+        "bailey deny add 192.0.2.0/24 --for 1h --service web",
+        "bailey deny add 192.0.2.7 --allow",
+        "bailey deny remove 2001:db8::/32",
+        "bailey deny list --service web --json",
+        "bailey watch --service web --verdict denied --count 5",
+        "bailey decap --interface eth0 --address 192.0.2.1 2001:db8::1 --generic",
+        "bailey decap --interface eth0 --address 192.0.2.1 --address 192.0.2.2",
         "bailey reload",
         "bailey completions bash",
     ] {
@@ -40,7 +49,13 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey pool weight p 10.0.0.1:80 257",
         "bailey pool add p 10.0.0.1",
         "bailey pool add a/b 10.0.0.1:80",
-        "bailey flow 10.0.0.9:5000 10.0.0.1:443/udp",
+        "bailey flow 10.0.0.9:5000 10.0.0.1:443/sctp",
+        "bailey deny add 192.0.2.7/24",
+        "bailey deny add 192.0.2.0/24 --for 0s",
+        "bailey deny add",
+        "bailey watch --count 0",
+        "bailey decap --interface eth0",
+        "bailey decap --interface eth0 --address 0.0.0.0",
         "bailey statu",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
@@ -73,6 +88,61 @@ fn tables_say_what_is_and_what_differs_from_the_file() {
     }
     let service = view::service(&state, "web").unwrap();
     assert!(table::service(&service).contains("default"));
-    let flow = FlowView { service: Some("web".into()), worker: Some(1), cpu: Some(3), hash: Some(7), slot: Some(7) };
-    assert!(table::flow(&flow).contains("worker 1, CPU 3"));
+    let flow = FlowView {
+        service: Some("web".into()),
+        worker: Some(1),
+        cpu: Some(3),
+        hash: Some(7),
+        slot: Some(7),
+        backend: None,
+        reason: Some(FlowReason::Steered),
+    };
+    let text = table_forward::flow(&flow);
+    assert!(text.contains("worker 1, CPU 3") && text.contains("hash chose it"), "{text}");
+    let flow = FlowView { backend: Some("10.0.0.1:80".parse().unwrap()), reason: Some(FlowReason::Remembered), ..flow };
+    let text = table_forward::flow(&flow);
+    assert!(text.contains("backend 10.0.0.1:80") && text.contains("is remembered"), "{text}");
+    let flow = FlowView { backend: None, reason: Some(FlowReason::NoBackend), ..flow };
+    assert!(table_forward::flow(&flow).contains("no backend may be chosen"));
+}
+
+#[test]
+fn a_forwarded_service_is_shown_with_its_shares_limits_and_verdicts() {
+    let state = testing::forwarding();
+    let view = view::service(&state, "dns").unwrap();
+    let text = table::service(&view);
+    for part in [
+        "service dns (l4) at 192.0.2.53:53, [2001:db8::53]:*",
+        "tcp, udp by nat to pool q, hash of source",
+        "ring 100 slots, 3 moved, 4 watched",
+        "remembered 5, evicted 6",
+        "25.0%",
+        "unreachable by route",
+        "packets of a source 10/s (burst 20)",
+        "denied dropped 8",
+    ] {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&text).contains(part), "{part} is missing in\n{text}");
+    }
+    assert!(table::services(&view::services(&state)).contains("192.0.2.53:53"));
+    let pool = view::pool(&state, "q").unwrap();
+    assert_eq!(pool.backends[0].forwarded[0].packets, 7);
+    assert!(table::pool(&pool).contains("25.0%"));
+    let status = view::status(&state);
+    assert!(status.troubles.iter().any(|trouble| trouble.contains("unreachable by route")), "{status:?}");
+}
+
+#[test]
+fn rules_are_shown_up_to_a_bound() {
+    let rule = RuleView {
+        service: None,
+        network: "192.0.2.0/24".parse().unwrap(),
+        action: "deny".into(),
+        origin: "file".into(),
+        seconds_left: None,
+    };
+    let text = table_forward::rules(&Rules { total: 5, rules: vec![rule] });
+    for part in ["192.0.2.0/24", "every", "file", "and 4 more; 5 rules"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
 }

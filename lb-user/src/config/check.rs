@@ -58,8 +58,8 @@ fn metrics(config: &Config, claims: &[Claim], p: &mut Problems) {
             Ports::All => true,
             Ports::Range(first, last) => (first..=last).contains(&metrics.port()),
         };
-        let every =
-            config.edge.datapath == DatapathKind::Sockets && (address.is_unspecified() || metrics.ip().is_unspecified());
+        let every = config.edge.datapath == DatapathKind::Sockets
+            && (address.is_unspecified() || metrics.ip().is_unspecified());
         if same_port && (address == metrics.ip() || every) {
             p.push(
                 Problem::error(claim.span.clone(), format!("[admin] metrics has {metrics} already"))

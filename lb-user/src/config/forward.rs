@@ -161,7 +161,8 @@ fn table_size(section: &mut Section<'_>, p: &mut Problems) -> u32 {
     match prime_from(slots) {
         prime if prime == slots => slots,
         prime => {
-            let wrong = Wrong::new(format!("{slots} is no prime"), format!("write {prime}: every slot can be had then"));
+            let wrong =
+                Wrong::new(format!("{slots} is no prime"), format!("write {prime}: every slot can be had then"));
             p.push(wrong.at(section.span_of("table_size")));
             TABLE_SIZE
         }

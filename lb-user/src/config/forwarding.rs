@@ -21,8 +21,10 @@ pub struct Conflict {
 /// Backends that cannot be had, as the file has them or as operators changed them. `backends` gives those of a pool.
 pub fn conflicts(config: &Config, backends: impl Fn(usize) -> Vec<SocketAddr>) -> Vec<Conflict> {
     let mut found = Vec::new();
-    let forwarded = config.forwards.iter().flat_map(|f| f.addresses.iter().map(move |at| (at.address, f.name.as_str())));
-    let terminated = config.services.iter().flat_map(|s| s.addresses.iter().map(move |at| (at.address, s.name.as_str())));
+    let forwarded =
+        config.forwards.iter().flat_map(|f| f.addresses.iter().map(move |at| (at.address, f.name.as_str())));
+    let terminated =
+        config.services.iter().flat_map(|s| s.addresses.iter().map(move |at| (at.address, s.name.as_str())));
     let vips: BTreeMap<IpAddr, &str> = forwarded.chain(terminated).collect();
     let mut replies: BTreeMap<(IpAddr, Protocol), Vec<(Ports, &str)>> = BTreeMap::new();
     for forward in &config.forwards {
@@ -49,7 +51,10 @@ pub fn conflicts(config: &Config, backends: impl Fn(usize) -> Vec<SocketAddr>) -
             }
             if !forward.addresses.iter().any(|at| at.address.is_ipv4() == backend.is_ipv4()) {
                 let why = format!("backend {backend} is of no family that service {:?} has", forward.name);
-                conflict(why, "\"nat\" does not translate between IPv4 and IPv6: name a backend of the service's family");
+                conflict(
+                    why,
+                    "\"nat\" does not translate between IPv4 and IPv6: name a backend of the service's family",
+                );
                 continue;
             }
             for protocol in &forward.protocols {
@@ -107,9 +112,11 @@ fn meet(a: Ports, b: Ports) -> bool {
 
 /// Tell of everything about forwarded services that cannot be or will not serve.
 pub(super) fn check(config: &Config, parsed: &[Parsed], p: &mut Problems) {
-    let backends = |pool: usize| config.pools.get(pool).map_or_else(Vec::new, |pool| pool.backends.keys().copied().collect());
+    let backends =
+        |pool: usize| config.pools.get(pool).map_or_else(Vec::new, |pool| pool.backends.keys().copied().collect());
     for conflict in conflicts(config, backends) {
-        let span = parsed.iter().find(|parsed| parsed.forward.name == conflict.service).map(|parsed| parsed.pool.clone());
+        let span =
+            parsed.iter().find(|parsed| parsed.forward.name == conflict.service).map(|parsed| parsed.pool.clone());
         p.push(Problem::error(span.unwrap_or_default(), conflict.why).help(conflict.help));
     }
     for parsed in parsed {
@@ -140,7 +147,9 @@ fn translatable(parsed: &Parsed, p: &mut Problems) {
     let mut families: BTreeMap<bool, &ServiceAddress> = BTreeMap::new();
     for at in &parsed.places {
         let message = match families.get(&at.value.address.is_ipv4()) {
-            Some(first) => format!("forward = \"nat\" takes one address of each family, and {first} stands here already"),
+            Some(first) => {
+                format!("forward = \"nat\" takes one address of each family, and {first} stands here already")
+            }
             None if families.values().any(|other| other.ports != at.value.ports) => {
                 "forward = \"nat\" takes the same ports at both families".into()
             }
@@ -162,7 +171,8 @@ fn families(parsed: &Parsed, pool: &[SocketAddr], p: &mut Problems) {
         let good = |backend: &&SocketAddr| backend.is_ipv4() == v4 || (v4 && forward.mode == ForwardMode::Ipip);
         if pool.iter().find(good).is_none() {
             let family = if v4 { "IPv4" } else { "IPv6" };
-            let message = format!("service {:?} has an {family} address, and its pool no {family} backend", forward.name);
+            let message =
+                format!("service {:?} has an {family} address, and its pool no {family} backend", forward.name);
             p.push(
                 Problem::warning(parsed.pool.clone(), message)
                     .help(format!("{family} packets are dropped (no_backend): add a backend, or remove the address")),
@@ -183,6 +193,8 @@ fn outer_mtu(parsed: &Parsed, pool: &[SocketAddr], p: &mut Problems) {
     let least = forward.addresses.iter().map(needed).max().unwrap_or_default();
     if mtu < least {
         let message = format!("an outer packet of {mtu} bytes cannot hold what every host may send");
-        p.push(Problem::error(parsed.outer_mtu.clone(), message).help(format!("write {least} or more, or leave it out")));
+        p.push(
+            Problem::error(parsed.outer_mtu.clone(), message).help(format!("write {least} or more, or leave it out")),
+        );
     }
 }

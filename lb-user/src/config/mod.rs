@@ -20,8 +20,6 @@ mod section;
 mod service;
 mod shield;
 #[cfg(test)]
-mod test_forward;
-#[cfg(test)]
 mod tests;
 mod tuning;
 
@@ -115,7 +113,8 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
 
     let mut prefixes = Prefixes::new();
     shield::every(shield_section, p, dir, edge.datapath, &mut prefixes);
-    let names = |sections: &[(section::At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
+    let names =
+        |sections: &[(section::At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
     let mut around = service::Around {
         datapath: edge.datapath,
         dir,

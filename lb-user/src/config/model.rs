@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api;
 
-use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
 pub use crate::datapath::Steering;
+use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
 use ipnet::IpNet;
 
 /// One file, checked.

@@ -133,8 +133,11 @@ fn flood(mut section: Section<'_>, p: &mut Problems) -> Option<SynCookies> {
     let hold = section.duration(p, "hold", HOLD).unwrap_or(hold);
     if lower.is_some_and(|off| off > on) {
         p.push(
-            Problem::error(section.span_of("off"), format!("a flood that begins at {on} SYNs a second would end above"))
-                .help("write an `off` that is not above `on`"),
+            Problem::error(
+                section.span_of("off"),
+                format!("a flood that begins at {on} SYNs a second would end above"),
+            )
+            .help("write an `off` that is not above `on`"),
         );
     }
     section.finish(p);

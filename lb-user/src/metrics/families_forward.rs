@@ -71,7 +71,8 @@ fn shield_families(edge: &State) -> Vec<Family> {
         prefixes.add([], shield.prefixes);
         lost.add([], shield.events_lost);
     }
-    let mut flood = Family::gauge("bailey_syn_flood", "1 while SYNs are answered with cookies because of their number.");
+    let mut flood =
+        Family::gauge("bailey_syn_flood", "1 while SYNs are answered with cookies because of their number.");
     for (service, limits) in &edge.config.limits {
         if let (SynCookies::Auto { .. }, Some(id)) = (limits.syn_cookies, edge.ids.id(service)) {
             flood.add([("service", service.clone())], shield.flooded.contains(&id).into());

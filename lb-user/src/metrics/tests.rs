@@ -99,7 +99,7 @@ fn the_docs_name_every_metric_with_type_and_labels() {
         documented.insert(cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels));
     }
     let mut exposed = BTreeMap::new();
-    for family in families(&full()) {
+    for family in families(&full()).into_iter().chain(families(&testing::forwarding())) {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
             MetricType::GAUGE => "gauge",
@@ -136,6 +136,28 @@ fn values_stand_where_they_belong() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
     }
+}
+
+#[test]
+fn forwarded_services_and_the_shield_are_counted() {
+    let text = text(&testing::forwarding());
+    for line in [
+        "bailey_backend_packets_total{service=\"dns\",pool=\"q\",backend=\"10.0.0.7:5353\"} 7",
+        "bailey_backend_packet_bytes_total{service=\"dns\",pool=\"q\",backend=\"10.0.0.7:5353\"} 700",
+        "bailey_backend_flows_total{service=\"dns\",pool=\"q\",backend=\"10.0.0.7:5353\"} 2",
+        "bailey_ring_slots{service=\"dns\",backend=\"10.0.0.7:5353\"} 25",
+        "bailey_ring_slots_moved{service=\"dns\"} 3",
+        "bailey_ring_slots_watched{service=\"dns\"} 4",
+        "bailey_flows_remembered_total{service=\"dns\"} 5",
+        "bailey_flows_evicted_total{service=\"dns\"} 6",
+        "bailey_flows_dead_total{service=\"dns\"} 7",
+        "bailey_prefixes 9",
+        "bailey_syn_flood{service=\"web\"} 1",
+        "bailey_events_lost_total 10",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("bailey_syn_flood{service=\"dns\"}"));
 }
 
 #[tokio::test]

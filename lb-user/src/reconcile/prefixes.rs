@@ -126,7 +126,12 @@ impl RuleSources {
         let mut all: Vec<PrefixRule> = runtime.collect();
         for (service, rules) in self.file.iter() {
             let Some(service) = id(service) else { continue };
-            let rule = |(network, allow): (&IpNet, &bool)| PrefixRule { service, network: *network, allow: *allow, until: None };
+            let rule = |(network, allow): (&IpNet, &bool)| PrefixRule {
+                service,
+                network: *network,
+                allow: *allow,
+                until: None,
+            };
             all.extend(rules.iter().map(rule));
         }
         // Stable, so that the first of two stays the first.

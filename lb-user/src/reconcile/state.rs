@@ -152,7 +152,9 @@ pub enum Refusal {
     #[error("changed, but fixed while the edge runs: {}; restart bailey to change them", .0.join(", "))]
     Restart(Vec<&'static str>),
     /// Packets are seen by XDP alone.
-    #[error("datapath = \"sockets\" sees no packets and denies none; set datapath = \"native\" or \"generic\" under [edge]")]
+    #[error(
+        "datapath = \"sockets\" sees no packets and denies none; set datapath = \"native\" or \"generic\" under [edge]"
+    )]
     Unfiltered,
     /// It cannot be.
     #[error(transparent)]

@@ -1,6 +1,7 @@
 //! Configs for the tests of this folder and its neighbours.
 
 use crate::config::*;
+use crate::datapath::*;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -69,4 +70,64 @@ pub(crate) fn state(backend: SocketAddr) -> super::State {
         worker: Default::default(),
         reloads: (0, 0),
     }
+}
+
+/// An edge that forwards `dns` to the pool `q`, with everything that can be known of it.
+pub(crate) fn forwarding() -> super::State {
+    let backend = SocketAddr::from(([10, 0, 0, 7], 5353));
+    let mut state = state(SocketAddr::from(([10, 0, 0, 1], 80)));
+    let mut config = Config::clone(&state.config);
+    config.edge.datapath = DatapathKind::Native;
+    config.pools.push(Pool { name: "q".into(), backends: [(backend, 1)].into(), ..config.pools[0].clone() });
+    config.forwards.push(Forward {
+        name: "dns".into(),
+        addresses: vec![
+            ServiceAddress { address: [192, 0, 2, 53].into(), ports: Ports::Range(53, 53) },
+            ServiceAddress { address: "2001:db8::53".parse().unwrap(), ports: Ports::All },
+        ],
+        protocols: vec![Protocol::Tcp, Protocol::Udp],
+        pool: 1,
+        mode: ForwardMode::Nat,
+        hash: ForwardHash::Source,
+        slots: 100,
+        drain: Duration::from_secs(900),
+        udp_idle: Duration::from_secs(120),
+        outer_mtu: None,
+    });
+    let limits = Limits {
+        source_packets: Some(Rate { per_second: 10, burst: 20 }),
+        source_connections: None,
+        packets: None,
+        connections: None,
+        source_v4: 32,
+        source_v6: 64,
+        syn_cookies: SynCookies::Auto { on: 2, off: 1, hold: Duration::from_secs(1) },
+    };
+    config.limits.insert("web".into(), limits);
+    config.limits.insert("dns".into(), Limits { syn_cookies: SynCookies::Never, ..limits });
+    state.config = config.into();
+    state.ids = super::ServiceIds::of(&[("web", 1), ("dns", 2)]);
+    state.counters = Counters {
+        packets: vec![PacketCounter { service: 2, verdict: "denied", packets: 8, bytes: 900 }],
+        forwards: vec![ForwardState {
+            service: 2,
+            slots: 100,
+            moved: 3,
+            watched: 4,
+            remembered: 5,
+            evicted: 6,
+            dead: 7,
+            backends: vec![ForwardBackendState {
+                address: backend,
+                slots: 25,
+                packets: 7,
+                bytes: 700,
+                flows: 2,
+                trouble: Some("unreachable by route".into()),
+            }],
+        }],
+        shield: ShieldState { prefixes: 9, flooded: vec![1], events_lost: 10 },
+        ..Counters::default()
+    };
+    state
 }

@@ -1,9 +1,13 @@
 //! The reconciler with a datapath that records and a worker that answers as it is told.
 
+mod forward;
+
 use super::*;
-use crate::datapath::{Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol};
+use crate::datapath::{Counters, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol};
 use crate::supervisor::{Request, WorkerError, WorkerView};
+use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tls_worker::api::BackendState;
 use tokio::sync::{broadcast, oneshot};
 
@@ -12,6 +16,7 @@ use tokio::sync::{broadcast, oneshot};
 enum Seen {
     Published(u64),
     Applied(usize),
+    Forwarded(Vec<BackendState>),
     Listening,
     Drained,
     Closed,
@@ -21,6 +26,8 @@ enum Seen {
 struct World {
     seen: Arc<Mutex<Vec<Seen>>>,
     snapshot: Arc<Mutex<Snapshot>>,
+    desired: Arc<Mutex<Desired>>,
+    ticks: Arc<AtomicU32>,
     datapath_refuses: Arc<Mutex<bool>>,
     worker_refuses: Arc<Mutex<bool>>,
 }
@@ -77,6 +84,12 @@ impl Datapath for World {
             return Err(DatapathError::Kernel { what: "apply".into(), why: "no".into() });
         }
         self.note(Seen::Applied(desired.services.len()));
+        let states = desired.forwards.iter().flat_map(|forward| &forward.backends).map(|backend| backend.state);
+        let states: Vec<_> = states.collect();
+        if !states.is_empty() {
+            self.note(Seen::Forwarded(states));
+        }
+        *self.desired.lock().unwrap() = desired.clone();
         Ok(Vec::new())
     }
 
@@ -89,7 +102,9 @@ impl Datapath for World {
         Some(FlowAnswer { worker: Some(0), cpu: Some(1), ..to })
     }
 
-    async fn tick(&mut self) {}
+    async fn tick(&mut self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
         None
@@ -119,9 +134,13 @@ const FILE: &str = "[edge]\ndatapath = \"sockets\"\n[service.a]\naddresses = [\"
 
 impl Edge {
     async fn start() -> Self {
+        Self::start_with(FILE).await
+    }
+
+    async fn start_with(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("edge.toml");
-        std::fs::write(&file, FILE).unwrap();
+        std::fs::write(&file, text).unwrap();
         let loaded = config::load(&file).unwrap();
         let world = World::default();
         let (worker, news) = world.worker();
@@ -134,6 +153,7 @@ impl Edge {
             health: BTreeMap::new(),
             checks: BTreeMap::new(),
             targets: watch::Sender::new(Vec::new()),
+            names: watch::Sender::new(ServiceIds::default()),
             observed: Observed::default(),
             datapath: world.clone(),
             worker,
@@ -268,7 +288,7 @@ async fn the_end_drains_before_it_takes_the_addresses_away() {
     edge.world.take();
     let source = ([10, 9, 9, 9], 5).into();
     let destination = ([127, 0, 0, 1], 8001).into();
-    let way = edge.ask(|reply| Event::Flow { source, destination, reply }).await.unwrap();
+    let way = edge.ask(|reply| Event::Flow { protocol: Protocol::Tcp, source, destination, reply }).await.unwrap();
     assert_eq!((way.service.as_deref(), way.answer.cpu), (Some("a"), Some(1)));
     edge.ask(|reply| Event::Shutdown { grace: Duration::from_secs(1), reply }).await.unwrap();
     assert_eq!(edge.world.take(), [Seen::Drained, Seen::Closed]);
