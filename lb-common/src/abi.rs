@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`CONFIG`] | array, 1 | control plane, at load | edge, steer |
 //! | [`VIPS`] | hash: address → [`VipValue`] | control plane | edge |
+//! | [`VIP_FILTER`] | array, 1: [`VipFilter`] | control plane | edge |
 //! | [`SERVICES`] | hash: [`ServiceKey`] → [`ServiceValue`] | control plane | edge, steer |
 //! | [`WORKER_SLOTS`] | array, [`WORKER_SLOT_COUNT`]: slot → worker | control plane | edge, steer |
 //! | [`WORKERS`] | array, [`MAX_WORKERS`]: worker → [`WorkerValue`] | control plane | edge |
@@ -50,6 +51,8 @@ pub const ABI_VERSION: u32 = 2;
 pub const CONFIG: &str = "CONFIG";
 /// Map name: addresses that any service has.
 pub const VIPS: &str = "VIPS";
+/// Map name: bits of addresses that services have.
+pub const VIP_FILTER: &str = "VIP_FILTER";
 /// Map name: services by address, port and protocol.
 pub const SERVICES: &str = "SERVICES";
 /// Map name: slot of the flow hash to worker.
@@ -245,6 +248,12 @@ pub struct WorkerValue {
     /// CPU that the worker is pinned to, and index in [`CPUS`].
     pub cpu: u32,
 }
+
+/// Value of [`VIP_FILTER`]: the bit of every address in [`VIPS`] ([`crate::flow::filter_bit`]) is set, and of few others. A
+/// word is read whole.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct VipFilter(pub [u64; 64]);
 
 /// [`Config::steering`]: the flow hash picks the worker; the frame is redirected to its CPU.
 pub const STEERING_HASH: u32 = 0;

@@ -65,6 +65,12 @@ pub const fn forward_v6(
     }
 }
 
+/// Bit of an address in [`crate::abi::VipFilter`]; its words as they stand in a packet.
+#[inline(always)]
+pub const fn filter_bit(address: &[u32; 4]) -> u32 {
+    hop_index(address) << 2 | (address[3] >> 24) & 3
+}
+
 /// Where the next hop towards an address is kept; its words as they stand in a packet.
 #[inline(always)]
 pub const fn hop_index(address: &[u32; 4]) -> u32 {

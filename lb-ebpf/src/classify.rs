@@ -88,13 +88,15 @@ fn ipv4(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
     let destination = maps::mapped(ip.destination);
     let source = maps::mapped(ip.source);
     let upper = offset + header_len;
-    let Some(vip_flags) = vip(&destination) else {
-        let datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
-        return forward::from_backend::<V4>(&datagram, ip.protocol, ip.piece());
+    let piece = ip.piece();
+    let mut datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
+    let found = if maps::may_be_vip(&destination) { datagram.find(ip.protocol, piece) } else { None };
+    let Some(Found { vip_flags, service }) = found else {
+        return forward::from_backend::<V4>(&datagram, ip.protocol, piece);
     };
+    datagram.vip_flags = vip_flags;
     shield::ipv4(&packet, offset, &ip)?;
-    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }
-        .classify::<V4>(ip.protocol, ip.piece())
+    datagram.classify::<V4>(ip.protocol, piece, service)
 }
 
 #[inline(always)]
@@ -109,26 +111,53 @@ fn ipv6(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
         return Err(Verdict::TruncatedL3);
     }
     let Ipv6 { source, destination, .. } = ip;
-    let Some(vip_flags) = vip(&destination) else {
-        if config.features & FEATURE_NAT == 0 {
-            return Err(Verdict::NotVip);
+    let may_be_vip = maps::may_be_vip(&destination);
+    if !may_be_vip && config.features & FEATURE_NAT == 0 {
+        return Err(Verdict::NotVip);
+    }
+    let (protocol, upper, piece) = match packet::behind_extensions(&packet, ip.next, payload, end) {
+        Ok(behind) => behind,
+        Err(verdict) if vip(&destination).is_some() => {
+            shield::ipv6(&ip)?;
+            return Err(verdict);
         }
-        let behind = packet::behind_extensions(&packet, ip.next, payload, end);
-        let (protocol, upper, piece) = behind.map_err(|_| Verdict::NotVip)?;
-        let upper = packet::unknown(upper);
-        let datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
+        Err(_) => return Err(Verdict::NotVip),
+    };
+    let upper = packet::unknown(upper);
+    let mut datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
+    let found = if may_be_vip { datagram.find(protocol, piece) } else { None };
+    let Some(Found { vip_flags, service }) = found else {
         return forward::from_backend::<V6>(&datagram, protocol, piece);
     };
+    datagram.vip_flags = vip_flags;
     shield::ipv6(&ip)?;
-    let (protocol, upper, piece) = packet::behind_extensions(&packet, ip.next, payload, end)?;
-    let upper = packet::unknown(upper);
-    Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags }
-        .classify::<V6>(protocol, piece)
+    datagram.classify::<V6>(protocol, piece, service)
+}
+
+/// A service's address was met.
+struct Found {
+    vip_flags: u32,
+    /// The service of exactly this port, which was looked for first; then the flags are not known.
+    service: Option<ServiceValue>,
 }
 
 impl Datagram<'_> {
+    /// The service of the port, or what is known of the address; none when it is no service's. Most packets are for a
+    /// service of one port, so that one look is enough.
     #[inline(always)]
-    fn classify<F: Family>(&self, protocol: u8, piece: Piece) -> Result<Exit, Verdict> {
+    fn find(&self, protocol: u8, piece: Piece) -> Option<Found> {
+        if piece == Piece::Whole
+            && (protocol == PROTO_TCP || protocol == PROTO_UDP)
+            && let Some(ports) = self.packet.read::<Ports>(self.upper)
+            && let Some(service) = maps::service(&self.destination, ports.destination(), protocol)
+        {
+            return Some(Found { vip_flags: 0, service: Some(service) });
+        }
+        vip(&self.destination).map(|vip_flags| Found { vip_flags, service: None })
+    }
+
+    #[inline(always)]
+    fn classify<F: Family>(&self, protocol: u8, piece: Piece, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
         if piece != Piece::Whole {
             if self.vip_flags & VIP_FORWARDED == 0 {
                 return Err(Verdict::Fragment);
@@ -136,15 +165,15 @@ impl Datagram<'_> {
             return forward::fragment::<F>(self, protocol, piece == Piece::First);
         }
         match protocol {
-            PROTO_TCP => self.tcp::<F>(),
-            PROTO_UDP => self.udp::<F>(),
+            PROTO_TCP => self.tcp::<F>(exact),
+            PROTO_UDP => self.udp::<F>(exact),
             p if p == F::PROTO_ICMP => self.icmp::<F>(),
             _ => Err(Verdict::NoService),
         }
     }
 
     #[inline(always)]
-    fn tcp<F: Family>(&self) -> Result<Exit, Verdict> {
+    fn tcp<F: Family>(&self, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
         let tcp: Tcp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
         if self.upper + size_of::<Tcp>() > self.end {
             return Err(Verdict::TruncatedL4);
@@ -152,7 +181,7 @@ impl Datagram<'_> {
         if tcp.header_len() < size_of::<Tcp>() || self.upper + tcp.header_len() > self.end {
             return Err(Verdict::BadTcp);
         }
-        let service = self.service(tcp.ports.destination(), PROTO_TCP).ok_or(Verdict::NoService)?;
+        let service = exact.or_else(|| self.of_all_ports(PROTO_TCP)).ok_or(Verdict::NoService)?;
         Ok(self.segment::<F>(&service, &tcp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
     }
 
@@ -178,12 +207,12 @@ impl Datagram<'_> {
     }
 
     #[inline(always)]
-    fn udp<F: Family>(&self) -> Result<Exit, Verdict> {
+    fn udp<F: Family>(&self, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
         let udp: Udp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
         if self.upper + size_of::<Udp>() > self.end {
             return Err(Verdict::TruncatedL4);
         }
-        let service = self.service(udp.ports.destination(), PROTO_UDP).ok_or(Verdict::NoService)?;
+        let service = exact.or_else(|| self.of_all_ports(PROTO_UDP)).ok_or(Verdict::NoService)?;
         Ok(self.message::<F>(&service, &udp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
     }
 
@@ -250,11 +279,15 @@ impl Datagram<'_> {
     /// The service at this datagram's destination address: the one of the port, or the one of all ports.
     #[inline(always)]
     pub(crate) fn service(&self, port: u16, protocol: u8) -> Option<ServiceValue> {
-        let exact = maps::service(&self.destination, port, protocol);
-        match exact {
-            None if self.vip_flags & VIP_ALL_PORTS != 0 => maps::service(&self.destination, 0, protocol),
-            exact => exact,
+        maps::service(&self.destination, port, protocol).or_else(|| self.of_all_ports(protocol))
+    }
+
+    #[inline(always)]
+    fn of_all_ports(&self, protocol: u8) -> Option<ServiceValue> {
+        if self.vip_flags & VIP_ALL_PORTS == 0 {
+            return None;
         }
+        maps::service(&self.destination, 0, protocol)
     }
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, CpuMap, HashMap, PerCpuArray, SockMap};
 use lb_common::Verdict;
 use lb_common::abi::{
     Address, Config, Counter, DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_SERVICES, MAX_CPUS, MAX_WORKERS, NO_WORKER,
-    ServiceKey, ServiceValue, VipValue, WORKER_SLOT_COUNT, WorkerValue,
+    ServiceKey, ServiceValue, VipFilter, VipValue, WORKER_SLOT_COUNT, WorkerValue,
 };
 
 /// [`Address`] as four words with the bytes in wire order.
@@ -30,6 +30,10 @@ pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 /// Written by the control plane; read by edge.
 #[map]
 pub(crate) static VIPS: HashMap<AddressWords, VipValue> = HashMap::with_max_entries(DEFAULT_MAX_ADDRESSES, 0);
+
+/// Written by the control plane; read by edge.
+#[map]
+pub(crate) static VIP_FILTER: Array<VipFilter> = Array::with_max_entries(1, 0);
 
 /// Written by the control plane; read by edge and steer.
 #[map]
@@ -64,6 +68,14 @@ pub(crate) static COUNTERS: PerCpuArray<Counter> =
 /// Written by steer; read by the control plane.
 #[map]
 pub(crate) static WORKER_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_WORKERS, 0);
+
+/// False for most addresses that are no service's.
+#[inline(always)]
+pub(crate) fn may_be_vip(address: &AddressWords) -> bool {
+    let bit = lb_common::flow::filter_bit(address);
+    let word = VIP_FILTER.get(0).and_then(|filter| filter.0.get((bit / 64) as usize));
+    word.is_some_and(|word| word >> (bit % 64) & 1 != 0)
+}
 
 /// The service of exactly this address, port (host order; 0: the entry for all ports) and protocol.
 #[inline(always)]

@@ -36,9 +36,13 @@ fn good_configs() -> Result<()> {
     let folder = folder()?;
     let outcome = check(folder.path(), &good(folder.path())?)?;
     ensure!(outcome.code == Some(0), "{outcome:?}");
-    let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/bailey.toml"))?;
-    let outcome = check(folder.path(), &example)?;
-    ensure!(outcome.code == Some(0), "deploy/bailey.toml: {outcome:?}");
+    std::fs::write(folder.path().join("deny.txt"), "192.0.2.0/24\n")?;
+    for example in ["bailey.toml", "bailey-l4.toml"] {
+        let text = std::fs::read_to_string(format!("{}/../deploy/{example}", env!("CARGO_MANIFEST_DIR")))?;
+        // The example's interface is an ordinary host's; every host has this one.
+        let outcome = check(folder.path(), &text.replace("[\"eth0\"]", "[\"lo\"]"))?;
+        ensure!(outcome.code == Some(0), "deploy/{example}: {outcome:?}");
+    }
     Ok(())
 }
 

@@ -17,12 +17,12 @@ const BACKEND: &str = "10.0.0.1:80";
 
 /// A server, and a client for it.
 fn serving() -> (tempfile::TempDir, Client) {
-    let (dir, client, _) = watched();
+    let (dir, client, ..) = watched();
     (dir, client)
 }
 
-/// The same, and where dropped packets are told.
-fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>) {
+/// The same, where dropped packets are told, and the way to end the edge.
+fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc::Sender<Event>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
     let socket = AdminSocket::bind(&path).unwrap();
@@ -48,8 +48,8 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>) {
             }
         }
     });
-    tokio::spawn(serve(socket, events));
-    (dir, Client::new(&path), seen)
+    tokio::spawn(serve(socket, events.clone()));
+    (dir, Client::new(&path), seen, events)
 }
 
 fn request(change: PoolChange) -> PoolRequest {
@@ -148,7 +148,7 @@ async fn watching(seen: &broadcast::Sender<PacketEvent>, count: usize) {
 
 #[tokio::test]
 async fn a_watcher_sees_what_it_asked_for_and_what_it_lost() {
-    let (_dir, client, seen) = watched();
+    let (_dir, client, seen, _events) = watched();
     let request = WatchRequest { service: Some("web".into()), verdict: None };
     let watcher = tokio::spawn(async move {
         let mut lines = Vec::new();
@@ -176,7 +176,7 @@ async fn a_watcher_sees_what_it_asked_for_and_what_it_lost() {
 
 #[tokio::test]
 async fn watchers_are_bounded_and_end_with_the_edge() {
-    let (_dir, client, seen) = watched();
+    let (_dir, client, seen, events) = watched();
     let mut watchers = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let client = client.clone();
@@ -190,5 +190,12 @@ async fn watchers_are_bounded_and_end_with_the_edge() {
     let nothing = WatchRequest { service: None, verdict: Some("denid".into()) };
     assert!(refused(client.watch(&nothing, |_| ControlFlow::Break(())).await).hint.unwrap().contains("\"denied\""));
     watchers.abort_all();
+    while watchers.join_next().await.is_some() {}
     timeout(Duration::from_secs(60), watching(&seen, 0)).await.expect("they left");
+    let last = tokio::spawn(async move { client.watch(&WatchRequest::default(), |_| ControlFlow::Break(())).await });
+    watching(&seen, 1).await;
+    let (reply, _closed) = tokio::sync::oneshot::channel();
+    events.send(Event::Shutdown { grace: Duration::ZERO, reply }).await.unwrap();
+    let ended = timeout(Duration::from_secs(60), last).await.expect("the stream ends").unwrap().unwrap();
+    assert!(ended.is_continue(), "the daemon ended it, not the watcher");
 }

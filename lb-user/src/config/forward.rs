@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Slots of a ring: a hundred for each of 655 backends keep shares within one percent.
 const TABLE_SIZE: u32 = 65_537;
 const AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-/// IP's own least MTU is below what can be checked without a look at the addresses.
+/// The least that holds an IPv4 packet of 576 bytes; [`super::forwarding`] knows what the addresses need.
 const OUTER_MTU: RangeInclusive<u32> = 596..=65_535;
 
 /// Keys of this mode alone.
@@ -161,8 +161,10 @@ fn table_size(section: &mut Section<'_>, p: &mut Problems) -> u32 {
     match prime_from(slots) {
         prime if prime == slots => slots,
         prime => {
-            let wrong =
-                Wrong::new(format!("{slots} is no prime"), format!("write {prime}: every slot can be had then"));
+            let wrong = Wrong::new(
+                format!("{slots} is no prime"),
+                format!("write {prime}: a ring of that many slots is shared out evenly"),
+            );
             p.push(wrong.at(section.span_of("table_size")));
             TABLE_SIZE
         }

@@ -86,8 +86,9 @@ pub(super) fn addresses(claims: &[Claim], p: &mut Problems) {
 /// Pairs of claims that share a port, the earlier first; at least one for each claim that shares with an earlier one
 /// in the order of ports.
 fn overlaps(claims: &[Claim]) -> Vec<(usize, usize)> {
-    let mut groups: BTreeMap<(IpAddr, Protocol), Vec<(u16, u16, usize)>> = BTreeMap::new();
-    let mut all: BTreeMap<(IpAddr, Protocol), usize> = BTreeMap::new();
+    type Place = (IpAddr, Protocol);
+    let mut groups: BTreeMap<Place, Vec<(u16, u16, usize)>> = BTreeMap::new();
+    let mut all: BTreeMap<Place, usize> = BTreeMap::new();
     let mut found = Vec::new();
     for (index, claim) in claims.iter().enumerate() {
         let key = (claim.at.address, claim.protocol);

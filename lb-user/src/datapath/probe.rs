@@ -113,6 +113,7 @@ impl Probe {
         forwarding.apply(&mut settings, &desired.forwards)?;
         let in_force = State::of(desired, BOUNDS)?;
         tables.write_all(&Plan::between(&State::default(), &in_force).add, &State::default())?;
+        tables.let_in(in_force.addresses().iter())?;
         tables.count(in_force.ids());
         let mut baseline = EbpfLoader::new().load(BASELINE).map_err(|e| failed("load the empty program", &e))?;
         xdp_mut(&mut baseline, "baseline")?.load().map_err(|e| failed("load the empty program", &e))?;
@@ -161,6 +162,7 @@ impl Probe {
         self.forwarding.apply(&mut self.settings, &desired.forwards)?;
         let plan = Plan::between(&self.in_force, &to);
         self.tables.write_all(&plan.add, &self.in_force)?;
+        self.tables.let_in(to.addresses().iter())?;
         self.tables.write_all(&plan.remove, &self.in_force)?;
         self.forwarding.retire(&mut self.settings);
         self.tables.count(to.ids());

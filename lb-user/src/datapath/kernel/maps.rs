@@ -1,22 +1,25 @@
 //! The tables that change while the edge runs, and the counters.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use lb_common::Verdict;
-use lb_common::abi::{self, Address, Counter, NO_SERVICE, ServiceKey, ServiceValue, VipValue, counter_row};
+use lb_common::abi::{self, Address, Counter, NO_SERVICE, ServiceKey, ServiceValue, VipFilter, VipValue, counter_row};
+use lb_common::flow::filter_bit;
 use zerocopy::{FromBytes as _, transmute};
 
 use super::error::failed;
 use super::load::absent;
-use super::plan::{State, Write};
+use super::plan::{State, Write, wire};
 use crate::datapath::{Counters, DatapathError, Listener, PacketCounter};
 
 // aya takes plain bytes as keys and values without a promise in unsafe code.
 type ServiceKeyBytes = [u8; size_of::<ServiceKey>()];
 type ServiceValueBytes = [u8; size_of::<ServiceValue>()];
 type AddressBytes = [u8; size_of::<Address>()];
+type FilterBytes = [u8; size_of::<VipFilter>()];
 type VipBytes = [u8; size_of::<VipValue>()];
 type CounterBytes = [u8; size_of::<Counter>()];
 
@@ -24,6 +27,7 @@ type CounterBytes = [u8; size_of::<Counter>()];
 pub(in crate::datapath) struct Tables {
     services: HashMap<MapData, ServiceKeyBytes, ServiceValueBytes>,
     vips: HashMap<MapData, AddressBytes, VipBytes>,
+    filter: Array<MapData, FilterBytes>,
     sockets: SockMap<MapData>,
     counters: PerCpuArray<MapData, CounterBytes>,
     flows: PerCpuArray<MapData, u64>,
@@ -37,6 +41,7 @@ impl Tables {
         Ok(Self {
             services: take(ebpf, abi::SERVICES)?,
             vips: take(ebpf, abi::VIPS)?,
+            filter: take(ebpf, abi::VIP_FILTER)?,
             sockets: take(ebpf, abi::WORKER_SOCKETS)?,
             counters: take(ebpf, abi::COUNTERS)?,
             flows: take(ebpf, abi::WORKER_FLOWS)?,
@@ -53,6 +58,21 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// Let packets to these addresses, and to few others, be looked at.
+    pub(in crate::datapath) fn let_in<'a>(
+        &mut self,
+        addresses: impl Iterator<Item = &'a IpAddr>,
+    ) -> Result<(), DatapathError> {
+        let mut filter = VipFilter([0; 64]);
+        for address in addresses {
+            let words: [u32; 4] = transmute!(wire(*address));
+            let bit = filter_bit(&words);
+            filter.0[(bit / 64) as usize] |= 1 << (bit % 64);
+        }
+        let filter: FilterBytes = transmute!(filter);
+        self.filter.set(0, filter, 0).map_err(|e| failed("write VIP_FILTER", &e))
     }
 
     /// Put back what `in_force` has in place of `writes`.

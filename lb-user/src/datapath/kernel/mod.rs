@@ -219,7 +219,9 @@ impl Datapath for KernelDatapath {
             self.shield.revert(&mut self.settings);
             return Err(e);
         }
-        if let Err(e) = self.tables.write_all(&plan.add, &self.in_force) {
+        let both = self.in_force.addresses().union(target.addresses());
+        let let_in = self.tables.let_in(both);
+        if let Err(e) = let_in.and_then(|()| self.tables.write_all(&plan.add, &self.in_force)) {
             self.revert();
             return Err(e);
         }
@@ -241,6 +243,9 @@ impl Datapath for KernelDatapath {
         self.tables.count(target.ids());
         self.in_force = target;
         self.forwarding.retire(&mut self.settings);
+        if let Err(e) = self.tables.let_in(self.in_force.addresses().iter()) {
+            tracing::warn!(error = %e, "packets to addresses that are no service's any more are still looked at");
+        }
         self.routes.keep_only(&self.netlink, self.in_force.addresses()).await;
         Ok(self.listeners.clone())
     }
