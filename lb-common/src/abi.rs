@@ -14,7 +14,7 @@
 //! | [`COUNTERS`] | per-CPU array: service × verdict → [`Counter`] | edge | control plane |
 //! | [`WORKER_FLOWS`] | per-CPU array, [`MAX_WORKERS`]: worker → connections assigned (u64) | steer | control plane |
 //! | [`EVENTS`] | ring buffer of [`Event`] | edge | control plane |
-//! | [`EVENT_LIMITS`] | per-CPU array: verdict, and one more for neighbours → when the next event may be (u64) | edge | edge |
+//! | [`EVENT_LIMITS`] | per-CPU array: verdict, then [`EVENT_ROW_NEIGHBOUR`] → bucket (u64); [`EVENT_ROW_LOST`] → count (u64) | edge | edge, control plane |
 //!
 //! Forwarded services (`l4`):
 //!
@@ -39,6 +39,13 @@
 //! | [`PREFIXES_V4`], [`PREFIXES_V6`] | LPM trie: [`PrefixV4`], [`PrefixV6`] → [`PrefixValue`] | control plane | edge |
 //! | [`SOURCES`] | LRU hash: [`SourceKey`] → [`SourceValue`] | edge | edge |
 //! | [`BUCKETS`] | array: service → [`BucketValue`] | edge | edge, control plane |
+//!
+//! Decapsulation on a backend's host, an object of its own:
+//!
+//! | map | kind | writer | reader |
+//! | --- | --- | --- | --- |
+//! | [`DECAP_ADDRESSES`] | hash: inner destination → u32 | control plane, at load | decap |
+//! | [`DECAP_COUNTERS`] | per-CPU array: [`DECAP_TAKEN_OFF`], [`DECAP_OTHER`], [`DECAP_MALFORMED`] → u64 | decap | control plane |
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -104,6 +111,19 @@ pub const PREFIXES_V6: &str = "PREFIXES_V6";
 pub const SOURCES: &str = "SOURCES";
 /// Map name: token buckets of services.
 pub const BUCKETS: &str = "BUCKETS";
+
+/// Map name: inner destinations whose outer header is taken off.
+pub const DECAP_ADDRESSES: &str = "DECAP_ADDRESSES";
+/// Map name: what came of packets with an outer header.
+pub const DECAP_COUNTERS: &str = "DECAP_COUNTERS";
+/// Row of [`DECAP_COUNTERS`]: outer headers taken off.
+pub const DECAP_TAKEN_OFF: u32 = 0;
+/// Row of [`DECAP_COUNTERS`]: another inner destination, or a fragment; left alone.
+pub const DECAP_OTHER: u32 = 1;
+/// Row of [`DECAP_COUNTERS`]: malformed within the outer header; dropped.
+pub const DECAP_MALFORMED: u32 = 2;
+/// Rows of [`DECAP_COUNTERS`].
+pub const DECAP_ROWS: u32 = 3;
 
 /// Slots that the flow hash falls into. A power of two; 64 slots a worker at 64 workers keep shares within a few percent.
 pub const WORKER_SLOT_COUNT: u32 = 4096;
@@ -328,6 +348,12 @@ pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
 pub const DEFAULT_MAX_PREFIXES: u32 = 1_048_576;
 /// Entries of [`CLIENT_HOPS`]. A power of two.
 pub const CLIENT_HOP_COUNT: u32 = 1024;
+/// Row of [`EVENT_LIMITS`] for neighbours.
+pub const EVENT_ROW_NEIGHBOUR: u32 = Verdict::COUNT;
+/// Row of [`EVENT_LIMITS`] that counts events for which [`EVENTS`] had no room.
+pub const EVENT_ROW_LOST: u32 = Verdict::COUNT + 1;
+/// Rows of [`EVENT_LIMITS`].
+pub const EVENT_ROWS: u32 = Verdict::COUNT + 2;
 /// Bytes of [`EVENTS`].
 pub const EVENT_BYTES: u32 = 256 * 1024;
 

@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod checksum;
 pub mod flow;
+pub mod rate;
 pub mod select;
 pub mod verdict;
 

@@ -4,7 +4,7 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
 use lb_common::abi::{
-    Config, FEATURE_NAT, KIND_FORWARDED, PROTO_TCP, PROTO_UDP, SERVICE_LIMITS, ServiceValue, VIP_ALL_PORTS,
+    Config, FEATURE_NAT, KIND_FORWARDED, NO_SERVICE, PROTO_TCP, PROTO_UDP, SERVICE_LIMITS, ServiceValue, VIP_ALL_PORTS,
     VIP_FORWARDED,
 };
 use lb_common::flow;
@@ -137,9 +137,13 @@ fn ipv6(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
 /// A service's address was met.
 struct Found {
     vip_flags: u32,
-    /// The service of exactly this port, which was looked for first; then the flags are not known.
-    service: Option<ServiceValue>,
+    /// The service of exactly this port, which was looked for first; then the flags are not known. Else [`UNKNOWN`]: an
+    /// `Option` has bytes without a value, which the compiler copies and the verifier does not.
+    service: ServiceValue,
 }
+
+/// Stands for no service.
+const UNKNOWN: ServiceValue = ServiceValue { id: NO_SERVICE, kind: 0, mode: 0, hash: 0, flags: 0 };
 
 impl Datagram<'_> {
     /// The service of the port, or what is known of the address; none when it is no service's. Most packets are for a
@@ -151,13 +155,13 @@ impl Datagram<'_> {
             && let Some(ports) = self.packet.read::<Ports>(self.upper)
             && let Some(service) = maps::service(&self.destination, ports.destination(), protocol)
         {
-            return Some(Found { vip_flags: 0, service: Some(service) });
+            return Some(Found { vip_flags: 0, service });
         }
-        vip(&self.destination).map(|vip_flags| Found { vip_flags, service: None })
+        vip(&self.destination).map(|vip_flags| Found { vip_flags, service: UNKNOWN })
     }
 
     #[inline(always)]
-    fn classify<F: Family>(&self, protocol: u8, piece: Piece, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
+    fn classify<F: Family>(&self, protocol: u8, piece: Piece, exact: ServiceValue) -> Result<Exit, Verdict> {
         if piece != Piece::Whole {
             if self.vip_flags & VIP_FORWARDED == 0 {
                 return Err(Verdict::Fragment);
@@ -173,7 +177,7 @@ impl Datagram<'_> {
     }
 
     #[inline(always)]
-    fn tcp<F: Family>(&self, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
+    fn tcp<F: Family>(&self, exact: ServiceValue) -> Result<Exit, Verdict> {
         let tcp: Tcp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
         if self.upper + size_of::<Tcp>() > self.end {
             return Err(Verdict::TruncatedL4);
@@ -181,7 +185,7 @@ impl Datagram<'_> {
         if tcp.header_len() < size_of::<Tcp>() || self.upper + tcp.header_len() > self.end {
             return Err(Verdict::BadTcp);
         }
-        let service = exact.or_else(|| self.of_all_ports(PROTO_TCP)).ok_or(Verdict::NoService)?;
+        let service = self.or_of_all_ports(exact, PROTO_TCP).ok_or(Verdict::NoService)?;
         Ok(self.segment::<F>(&service, &tcp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
     }
 
@@ -207,12 +211,12 @@ impl Datagram<'_> {
     }
 
     #[inline(always)]
-    fn udp<F: Family>(&self, exact: Option<ServiceValue>) -> Result<Exit, Verdict> {
+    fn udp<F: Family>(&self, exact: ServiceValue) -> Result<Exit, Verdict> {
         let udp: Udp = self.packet.read(self.upper).ok_or(Verdict::TruncatedL4)?;
         if self.upper + size_of::<Udp>() > self.end {
             return Err(Verdict::TruncatedL4);
         }
-        let service = exact.or_else(|| self.of_all_ports(PROTO_UDP)).ok_or(Verdict::NoService)?;
+        let service = self.or_of_all_ports(exact, PROTO_UDP).ok_or(Verdict::NoService)?;
         Ok(self.message::<F>(&service, &udp).unwrap_or_else(|verdict| Exit::of(service.id, verdict)))
     }
 
@@ -280,6 +284,11 @@ impl Datagram<'_> {
     #[inline(always)]
     pub(crate) fn service(&self, port: u16, protocol: u8) -> Option<ServiceValue> {
         maps::service(&self.destination, port, protocol).or_else(|| self.of_all_ports(protocol))
+    }
+
+    #[inline(always)]
+    fn or_of_all_ports(&self, exact: ServiceValue, protocol: u8) -> Option<ServiceValue> {
+        if exact.id != NO_SERVICE { Some(exact) } else { self.of_all_ports(protocol) }
     }
 
     #[inline(always)]

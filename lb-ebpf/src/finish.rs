@@ -48,7 +48,7 @@ pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit
         Action::Pass => xdp_action::XDP_PASS,
         Action::Redirect => xdp_action::XDP_REDIRECT,
         Action::Drop => {
-            event::dropped(ctx, config, exit);
+            event::dropped(ctx, config.event_interval, exit.service, exit.verdict as u32);
             xdp_action::XDP_DROP
         }
         Action::Send => exit.sent,

@@ -270,6 +270,12 @@ impl Tcp {
         (self.data_offset >> 4) as usize * 4
     }
 
+    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN, from the highest bit on.
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// Whether this asks for a new connection: SYN without ACK.
     #[inline(always)]
     pub(crate) fn is_opening(&self) -> bool {

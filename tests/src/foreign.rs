@@ -26,12 +26,15 @@ pub struct Foreign {
 /// Attach a program that passes every packet.
 pub fn attach(space: &Namespace, interface: &str) -> Result<Foreign> {
     let index = index(space, interface)?;
-    space.run(|| {
-        let program = load()?;
-        let attr = LinkCreate { program: program.as_raw_fd() as u32, target: index, attach_type: BPF_XDP, flags: 0 };
-        let link = bpf(BPF_LINK_CREATE, &attr).with_context(|| format!("attach to {interface}"))?;
-        Ok(Foreign { _program: program, _link: link })
-    })
+    space.run(|| attach_here(index).with_context(|| format!("attach to {interface}")))
+}
+
+/// The same on the interface of this index in the network namespace of this thread.
+pub fn attach_here(index: u32) -> Result<Foreign> {
+    let program = load()?;
+    let attr = LinkCreate { program: program.as_raw_fd() as u32, target: index, attach_type: BPF_XDP, flags: 0 };
+    let link = bpf(BPF_LINK_CREATE, &attr).context("attach a two-instruction XDP program")?;
+    Ok(Foreign { _program: program, _link: link })
 }
 
 // Not from /sys: the one that is mounted shows the host's own namespace.

@@ -1,5 +1,5 @@
-//! Frames by parts: each call puts a header behind what is there; lengths are filled in at the end, unless a header
-//! was told to lie.
+//! Frames by parts: each call puts a header behind what is there; lengths and checksums are filled in at the end,
+//! unless a header was told to lie.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -38,6 +38,14 @@ pub struct Packet {
     next: Option<(usize, usize)>,
     /// Offsets of length fields, and where their count begins.
     lengths: Vec<(usize, usize)>,
+    /// Offsets of IPv4 headers.
+    headers: Vec<usize>,
+    /// Protocol and offset of TCP, UDP, ICMP and ICMPv6 headers, and the sum of the addresses before them.
+    uppers: Vec<(u8, usize, u32)>,
+    /// Sum of the addresses of the IP header that was put last.
+    pseudo: u32,
+    /// Offset of an IPv4 header whose checksum is to be wrong.
+    broken: Option<usize>,
 }
 
 impl Packet {
@@ -73,7 +81,9 @@ impl Packet {
         self.follow(0x0800);
         let at = self.bytes.len();
         let words = 5 + options.len() as u8 / 4;
+        self.pseudo = words_of(&source.octets()) + words_of(&destination.octets());
         self.lengths.push((at + 2, at));
+        self.headers.push(at);
         self.next = Some((at + 9, 1));
         self.put(&[0x40 | words, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, 0, 0, 0])
             .put(&source.octets())
@@ -83,8 +93,21 @@ impl Packet {
 
     /// Flags and offset (in units of eight bytes) of the IPv4 header that was put last.
     pub fn fragment4(mut self, more: bool, offset: u16) -> Self {
-        let at = self.lengths.last().expect("an IPv4 header").1;
+        let at = *self.headers.last().expect("an IPv4 header");
         self.bytes[at + 6..at + 8].copy_from_slice(&((u16::from(more) << 13) | offset).to_be_bytes());
+        self
+    }
+
+    /// Of the IPv4 headers, the last gets a wrong checksum.
+    pub fn broken4(mut self) -> Self {
+        self.broken = self.headers.last().copied();
+        self
+    }
+
+    /// Flags of the TCP header that was put last: CWR, ECE, URG, ACK, PSH, RST, SYN, FIN, from the highest bit on.
+    pub fn flags(mut self, flags: u8) -> Self {
+        let at = self.uppers.last().expect("a TCP header").1;
+        self.bytes[at + 13] = flags;
         self
     }
 
@@ -92,6 +115,7 @@ impl Packet {
     pub fn ipv6(mut self, source: Ipv6Addr, destination: Ipv6Addr) -> Self {
         self.follow(0x86dd);
         let at = self.bytes.len();
+        self.pseudo = words_of(&source.octets()) + words_of(&destination.octets());
         self.lengths.push((at + 4, at + 40));
         self.next = Some((at + 6, 1));
         self.put(&[0x60, 0x01, 0x23, 0x45, 0, 0, 0, 64]).put(&source.octets()).put(&destination.octets())
@@ -126,7 +150,7 @@ impl Packet {
 
     /// TCP with a SYN, `options` a multiple of four bytes.
     pub fn tcp(mut self, source: u16, destination: u16, options: &[u8]) -> Self {
-        self.protocol(TCP);
+        self.known(TCP);
         let words = 5 + options.len() as u8 / 4;
         self.put(&source.to_be_bytes())
             .put(&destination.to_be_bytes())
@@ -136,13 +160,15 @@ impl Packet {
 
     /// UDP.
     pub fn udp(mut self, source: u16, destination: u16) -> Self {
-        self.protocol(UDP);
+        self.known(UDP);
+        let at = self.bytes.len();
+        self.lengths.push((at + 4, at));
         self.put(&source.to_be_bytes()).put(&destination.to_be_bytes()).put(&[0, 8, 0, 0])
     }
 
     /// ICMP or ICMPv6 (`protocol`) with eight bytes of header.
     pub fn icmp(mut self, protocol: u8, kind: u8, code: u8) -> Self {
-        self.protocol(protocol);
+        self.known(protocol);
         self.put(&[kind, code, 0, 0, 0, 0, 0, 0])
     }
 
@@ -165,6 +191,16 @@ impl Packet {
             let length = u16::try_from(end - from).expect("a frame below 64 KiB");
             self.bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
         }
+        for at in std::mem::take(&mut self.headers) {
+            sum_ipv4(&mut self.bytes[at..]);
+        }
+        // The inner before the outer, whose checksum covers it.
+        for (protocol, at, pseudo) in std::mem::take(&mut self.uppers).into_iter().rev() {
+            sum_upper(&mut self.bytes[at..], protocol, pseudo);
+        }
+        if let Some(at) = self.broken {
+            self.bytes[at + 10] ^= 0x55;
+        }
         self.bytes
     }
 
@@ -173,6 +209,11 @@ impl Packet {
         let mut frame = self.build();
         frame.resize(frame.len().max(len), 0);
         frame
+    }
+
+    fn known(&mut self, protocol: u8) {
+        self.protocol(protocol);
+        self.uppers.push((protocol, self.bytes.len(), self.pseudo));
     }
 
     fn protocol(&mut self, protocol: u8) {
@@ -184,6 +225,47 @@ impl Packet {
             self.bytes[at..at + width].copy_from_slice(&next.to_be_bytes()[2 - width..]);
         }
     }
+}
+
+/// An untagged IPv4 frame with the checksum that its header should have, as far as it is there.
+pub fn resummed(mut frame: Vec<u8>) -> Vec<u8> {
+    sum_ipv4(&mut frame[14..]);
+    frame
+}
+
+/// Fill in the checksum of the IPv4 header that `bytes` begin with.
+fn sum_ipv4(bytes: &mut [u8]) {
+    let len = usize::from(bytes[0] & 0xf) * 4;
+    let Some(header) = bytes.get_mut(..len).filter(|header| header.len() >= 20) else { return };
+    header[10..12].fill(0);
+    let sum = folded(words_of(header));
+    header[10..12].copy_from_slice(&(!sum).to_be_bytes());
+}
+
+/// Fill in the checksum of the header that `bytes` begin with and all that follows it.
+fn sum_upper(bytes: &mut [u8], protocol: u8, pseudo: u32) {
+    let at = match protocol {
+        TCP => 16,
+        UDP => 6,
+        _ => 2,
+    };
+    bytes[at..at + 2].fill(0);
+    let pseudo = if protocol == ICMP { 0 } else { pseudo + u32::from(protocol) + bytes.len() as u32 };
+    let sum = !folded(pseudo + words_of(bytes));
+    // RFC 768: a sum of zero is sent as its other form.
+    let sum = if protocol == UDP && sum == 0 { 0xffff } else { sum };
+    bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn words_of(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |low| u32::from(*low))).sum()
+}
+
+fn folded(mut sum: u32) -> u16 {
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 /// `frame` with the byte at `offset` replaced.

@@ -7,6 +7,7 @@ use lb_common::select::{self, Memory, Opening, Reason, Slot};
 
 use super::maps::{BACKEND_COUNTERS, BACKENDS, FLOW_COUNTERS, FLOWS, FORWARD, FlowKeyWords, RINGS};
 use crate::classify::{Datagram, Family};
+use crate::maps::AddressWords;
 
 /// A remembered flow's time is written again after so long, nanoseconds.
 const SEEN_EVERY: u64 = 1_000_000_000;
@@ -41,18 +42,14 @@ pub(super) fn with_memory<F: Family>(
 ) -> Result<Chosen, Verdict> {
     let place = place::<F>(datagram, service, ports, protocol)?;
     let mut begins = matches!(opening, Opening::Begins);
-    let number = if place.slot.is_settled() {
-        place.slot.current
-    } else {
-        let [sport_high, sport_low] = ports.0.to_be_bytes();
-        let [dport_high, dport_low] = ports.1.to_be_bytes();
-        let (s, d) = (&datagram.source, &datagram.destination);
-        let both = u32::from_ne_bytes([sport_high, sport_low, dport_high, dport_low]);
-        let key: FlowKeyWords = [s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], both, u32::from(protocol)];
-        let (number, new) = unsettled(service, &place, &key, opening);
-        begins |= new;
-        number
-    };
+    let mut number = place.slot.current;
+    if !place.slot.is_settled() {
+        let both = u32::from(ports.0.to_be()) | u32::from(ports.1.to_be()) << 16;
+        let flow = u32::from(protocol) | encoded(opening) << 8;
+        let answer = unsettled(service.id, &place, [&datagram.source, &datagram.destination], both, flow);
+        number = answer as u16;
+        begins |= answer & BEGINS != 0;
+    }
     chosen(number.into(), &place, begins)
 }
 
@@ -122,9 +119,30 @@ fn alive(number: select::Backend) -> bool {
     BACKENDS.get(number.into()).is_some_and(|backend| backend.flags & BACKEND_ALIVE != 0)
 }
 
-/// The backend, and whether a flow begins that did not say so.
+/// Set in the answer of [`unsettled`] when a flow begins that did not say so.
+const BEGINS: u32 = 1 << 16;
+
 #[inline(always)]
-fn unsettled(service: &ServiceValue, place: &Place, key: &FlowKeyWords, opening: Opening) -> (select::Backend, bool) {
+fn encoded(opening: Opening) -> u32 {
+    match opening {
+        Opening::Begins => 0,
+        Opening::Goes => 1,
+        Opening::Unsaid | Opening::UnsaidButNew => 2,
+    }
+}
+
+/// The backend in a slot that is not settled. A function of its own, as few packets come here and it takes stack. `ports`
+/// are both as they stand in a packet; `flow` is the protocol, and above it what the packet says.
+#[inline(never)]
+fn unsettled(service: u32, place: &Place, addresses: [&AddressWords; 2], ports: u32, flow: u32) -> u32 {
+    let [s, d] = addresses;
+    let key: FlowKeyWords = [s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports, flow & 0xff];
+    let key = &key;
+    let opening = match flow >> 8 {
+        0 => Opening::Begins,
+        1 => Opening::Goes,
+        _ => Opening::Unsaid,
+    };
     // SAFETY: the helper has no precondition.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let unsaid = matches!(opening, Opening::Unsaid);
@@ -156,21 +174,22 @@ fn unsettled(service: &ServiceValue, place: &Place, key: &FlowKeyWords, opening:
             let value =
                 FlowValue { seen: now, backend: choice.backend.into(), ring: place.ring, slot: place.index, pad: 0 };
             let kept = FLOWS.insert(key, value, 0).is_ok();
-            flow_counter(service.id, |counter| {
+            flow_counter(service, |counter| {
                 counter.remembered += u64::from(kept && known.is_none());
                 counter.not_remembered += u64::from(!kept);
             });
         }
         Memory::Forget => {
             if FLOWS.remove(key).is_ok() {
-                flow_counter(service.id, |counter| counter.forgotten += 1);
+                flow_counter(service, |counter| counter.forgotten += 1);
             }
         }
     }
     if matches!(choice.reason, Reason::Dead) {
-        flow_counter(service.id, |counter| counter.dead += 1);
+        flow_counter(service, |counter| counter.dead += 1);
     }
-    (choice.backend, unsaid && matches!(choice.reason, Reason::Moved) && matches!(choice.memory, Memory::Remember))
+    let begins = unsaid && matches!(choice.reason, Reason::Moved) && matches!(choice.memory, Memory::Remember);
+    u32::from(choice.backend) | if begins { BEGINS } else { 0 }
 }
 
 #[inline(always)]

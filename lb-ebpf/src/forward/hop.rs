@@ -4,6 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
+use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
 use lb_common::abi::{Address, BACKEND_V4, HopValue};
 use lb_common::flow;
@@ -101,19 +102,24 @@ fn find(
         (known[0] ^ address[0]) | (known[1] ^ address[1]) | (known[2] ^ address[2]) | (known[3] ^ address[3]) == 0
     };
     if !(same && hop.until > now) {
-        look_up(datagram, cached, address, v4, now)?;
+        let until = now + datagram.config.hop_lifetime;
+        match look_up(datagram.ctx, cached, address, v4, until) {
+            RET_SUCCESS => {}
+            RET_NO_NEIGHBOUR => {
+                event::neighbour(hop.interface, words(&hop.address));
+                return Err(Miss::NoNeighbour);
+            }
+            RET_NOT_FORWARDED => return Err(Miss::NotForwarded),
+            _ => return Err(Miss::NoRoute),
+        }
     }
     Ok(hop)
 }
 
-#[inline(always)]
-fn look_up(
-    datagram: &Datagram<'_>,
-    cached: *mut HopValue,
-    address: &AddressWords,
-    v4: bool,
-    now: u64,
-) -> Result<(), Miss> {
+/// Ask the kernel's routing, and keep what it says; where the neighbour is not known, keep which one it is. A function of
+/// its own, as it is called seldom and would take much of the caller's stack. Gives what the helper gave.
+#[inline(never)]
+fn look_up(ctx: &XdpContext, cached: *mut HopValue, address: &AddressWords, v4: bool, until: u64) -> i64 {
     let mut lookup = Lookup { interface: LOOPBACK, ..Lookup::default() };
     if v4 {
         lookup.family = AF_INET;
@@ -125,25 +131,22 @@ fn look_up(
     let size = size_of::<Lookup>() as i32;
     let params = (&raw mut lookup).cast();
     // SAFETY: the context is this program's, the parameters have the size that the kernel knows.
-    match unsafe { bpf_fib_lookup(datagram.ctx.ctx.cast::<c_void>(), params, size, 0) } {
-        RET_SUCCESS => {}
-        RET_NO_NEIGHBOUR => {
-            let hop = if v4 { crate::maps::mapped(lookup.destination[0]) } else { lookup.destination };
-            event::neighbour(datagram.config, lookup.interface, &hop);
-            return Err(Miss::NoNeighbour);
-        }
-        RET_NOT_FORWARDED => return Err(Miss::NotForwarded),
-        _ => return Err(Miss::NoRoute),
-    }
+    let result = unsafe { bpf_fib_lookup(ctx.ctx.cast::<c_void>(), params, size, 0) };
     // SAFETY: as in `find`.
     let hop = unsafe { &mut *cached };
+    let (to, until) = match result {
+        RET_SUCCESS => (*address, until),
+        RET_NO_NEIGHBOUR if v4 => (crate::maps::mapped(lookup.destination[0]), 0),
+        RET_NO_NEIGHBOUR => (lookup.destination, 0),
+        _ => return result,
+    };
     // SAFETY: 16 plain bytes at the beginning of a map's value; see `words`.
-    unsafe { *(&raw mut hop.address).cast::<AddressWords>() = *address };
-    hop.until = now + datagram.config.hop_lifetime;
+    unsafe { *(&raw mut hop.address).cast::<AddressWords>() = to };
+    hop.until = until;
     hop.interface = lookup.interface;
     hop.mtu = lookup.mtu.into();
     let macs = [lookup.dmac, lookup.smac];
     // SAFETY: both are twelve plain bytes, and the field is aligned to four.
     unsafe { *(&raw mut hop.macs).cast::<[[u16; 3]; 2]>() = macs };
-    Ok(())
+    result
 }

@@ -5,6 +5,7 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
 use lb_common::checksum::Sum;
 
@@ -50,9 +51,13 @@ pub(super) fn answer<F: Family>(datagram: &Datagram<'_>, service: u32, error: Er
     {
         return Exit::of(service, silent);
     }
-    match make::<F>(datagram, error) {
-        Some(()) => Exit { sent: xdp_action::XDP_TX, ..Exit::of(service, told) },
-        None => Exit::of(service, silent),
+    let mtu = match error {
+        Error::TooBig(mtu) => mtu,
+        Error::NoHopLeft => 0,
+    };
+    match make::<F>(datagram.ctx, mtu) {
+        true => Exit { sent: xdp_action::XDP_TX, ..Exit::of(service, told) },
+        false => Exit::of(service, silent),
     }
 }
 
@@ -84,21 +89,29 @@ fn allowed(interval: u64) -> bool {
     true
 }
 
+/// `mtu` 0: no hop is left.
+#[inline(never)]
+fn make<F: Family>(ctx: &XdpContext, mtu: u32) -> bool {
+    let error = if mtu == 0 { Error::NoHopLeft } else { Error::TooBig(mtu) };
+    message_of::<F>(ctx, error).is_some()
+}
+
 #[inline(always)]
-fn make<F: Family>(datagram: &Datagram<'_>, error: Error) -> Option<()> {
+fn message_of<F: Family>(ctx: &XdpContext, error: Error) -> Option<()> {
     let header = if F::V6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() };
-    let macs: [u8; 12] = datagram.packet.read(0)?;
-    let ethertype: u16 = datagram.packet.read(ETHERNET_LEN - 2)?;
-    let surplus = datagram.packet.len() - (ETHERNET_LEN + header + QUOTED);
+    let packet = Packet::new(ctx);
+    let macs: [u8; 12] = packet.read(0)?;
+    let ethertype: u16 = packet.read(ETHERNET_LEN - 2)?;
+    let surplus = packet.len() - (ETHERNET_LEN + header + QUOTED);
     // SAFETY: the context is this program's. Every pointer into the frame is made anew below.
     unsafe {
-        if bpf_xdp_adjust_tail(datagram.ctx.ctx, -(surplus as i32)) != 0
-            || bpf_xdp_adjust_head(datagram.ctx.ctx, -((header + ICMP_LEN) as i32)) != 0
+        if bpf_xdp_adjust_tail(ctx.ctx, -(surplus as i32)) != 0
+            || bpf_xdp_adjust_head(ctx.ctx, -((header + ICMP_LEN) as i32)) != 0
         {
             return None;
         }
     }
-    let packet = Packet::new(datagram.ctx);
+    let packet = Packet::new(ctx);
     // Back to whoever it came from.
     let [a, b, c, d, e, f, g, h, i, j, k, l] = macs;
     packet.write(0, [g, h, i, j, k, l, a, b, c, d, e, f])?;

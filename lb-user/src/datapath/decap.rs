@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::DatapathError;
+pub use super::kernel::Decap;
 
 /// What is decapsulated, and where.
 #[derive(Debug, Clone)]
@@ -24,24 +24,4 @@ pub struct DecapCounters {
     pub other: u64,
     /// Malformed within the outer header; dropped.
     pub malformed: u64,
-}
-
-/// A running program; dropping it detaches it.
-pub struct Decap {}
-
-impl Decap {
-    /// Load, attach, make the addresses local.
-    pub async fn open(_options: DecapOptions) -> Result<Self, DatapathError> {
-        Ok(Self {})
-    }
-
-    /// Since it was opened.
-    pub fn counters(&self) -> Result<DecapCounters, DatapathError> {
-        Ok(DecapCounters::default())
-    }
-
-    /// Take everything out of the kernel again.
-    pub async fn close(self) -> Result<(), DatapathError> {
-        Ok(())
-    }
 }

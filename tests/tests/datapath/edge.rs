@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,14 @@ pub(crate) struct Arrival {
     pub(crate) destination: SocketAddr,
     /// The CPU that its packets were taken in on.
     pub(crate) cpu: u32,
-    _socket: OwnedFd,
+    socket: OwnedFd,
+}
+
+impl Arrival {
+    /// The connection, for reading and writing.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.socket.into()
+    }
 }
 
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -103,5 +110,5 @@ fn arrival(listener: &Listener) -> std::io::Result<Arrival> {
     let destination = SocketAddr::try_from(getsockname(&socket)?)?;
     let cpu = sockopt::socket_incoming_cpu(&socket)?;
     let (client, destination) = (plain(client), plain(destination));
-    Ok(Arrival { worker: listener.worker, client, destination, cpu, _socket: socket })
+    Ok(Arrival { worker: listener.worker, client, destination, cpu, socket })
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use lb_tests::foreign::{self, Foreign};
 use lb_tests::privilege;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -51,9 +52,21 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Frames that XDP sends arrive at the client as long as this lives: a veth takes them where its peer has XDP, too.
+    pub(crate) fn taking_xdp(&self) -> Result<Foreign, String> {
+        let shown = ip(&format!("-n {} -o link show dev c0", self.client))?;
+        let index = shown.split(':').next().and_then(|index| index.trim().parse().ok()).ok_or("no index of c0")?;
+        within(&self.client, || foreign::attach_here(index)).map_err(|e| format!("{e:#}"))
+    }
+
     /// Run `work` in the edge's namespace.
     pub(crate) fn in_edge<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         within(&self.edge, work)
+    }
+
+    /// Run `work` in the client's namespace.
+    pub(crate) fn in_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.client, work)
     }
 
     /// Connect from the client, on this CPU.

@@ -1,9 +1,11 @@
 //! The kernel datapath on a real interface, in network namespaces of its own: connections, changes, crashes.
 
+mod decap;
 mod edge;
 mod lab;
 mod life;
 mod log;
+mod shield;
 mod steered;
 
 use lb_tests::privilege;
@@ -22,7 +24,7 @@ fn main() {
     if let Some(missing) = &missing {
         eprintln!("datapath: every test is ignored: {missing}");
     }
-    let trials = [steered::trials(), life::trials()].into_iter().flatten();
+    let trials = [steered::trials(), life::trials(), shield::trials(), decap::trials()].into_iter().flatten();
     let trials = trials.map(|trial| if missing.is_some() { trial.with_ignored_flag(true) } else { trial });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

@@ -35,8 +35,8 @@ fn v4() -> Vec<Case> {
         case("IPv4 total length below the header", patched(syn(), IP + 2, &[0, 19]), Ends::As(BadIp)),
         case("IPv4 total length beyond the frame", patched(syn(), IP + 2, &[0, 41]), Ends::As(TruncatedL3)),
         case("IPv4 total length 65535", patched(syn(), IP + 2, &[0xff, 0xff]), Ends::As(TruncatedL3)),
-        case("IPv4 total length ends at the header", patched(syn(), IP + 2, &[0, 20]), Ends::As(TruncatedL4)),
-        case("IPv4 total length ends within TCP", patched(syn(), IP + 2, &[0, 39]), Ends::As(TruncatedL4)),
+        case("IPv4 total length ends at the header", resummed(patched(syn(), IP + 2, &[0, 20])), Ends::As(TruncatedL4)),
+        case("IPv4 total length ends within TCP", resummed(patched(syn(), IP + 2, &[0, 39])), Ends::As(TruncatedL4)),
         case("IPv4 cut within the header", cut(syn(), IP + 19), Ends::As(TruncatedL3)),
         case("IPv4 cut behind the header", cut(syn(), IP + 20), Ends::As(TruncatedL3)),
         case(

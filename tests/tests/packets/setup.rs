@@ -71,7 +71,16 @@ pub(crate) struct Seen {
 
 impl Bench {
     pub(crate) fn open(rss: bool, workers: &[Worker], cpu: u32) -> Result<Self, String> {
-        let probe = Probe::open(rss, workers, &desired()).map_err(|e| e.to_string())?;
+        Self::with_steering(rss, &desired(), workers, cpu)
+    }
+
+    /// Steering by hash, with other services.
+    pub(crate) fn with(desired: &Desired, workers: &[Worker], cpu: u32) -> Result<Self, String> {
+        Self::with_steering(false, desired, workers, cpu)
+    }
+
+    fn with_steering(rss: bool, desired: &Desired, workers: &[Worker], cpu: u32) -> Result<Self, String> {
+        let probe = Probe::open(rss, workers, desired).map_err(|e| e.to_string())?;
         Ok(Self { probe: Mutex::new(probe), cpu })
     }
 

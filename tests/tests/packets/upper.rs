@@ -171,7 +171,7 @@ fn errors6() -> Vec<Case> {
 /// The error quotes only `len` bytes; the outer datagram says so.
 fn quoting(frame: Vec<u8>, len: usize) -> Vec<u8> {
     let total = (QUOTE4 - 14 + len) as u16;
-    cut(patched(frame, 16, &total.to_be_bytes()), QUOTE4 + len)
+    cut(resummed(patched(frame, 16, &total.to_be_bytes())), QUOTE4 + len)
 }
 
 fn quoting6(frame: Vec<u8>, len: usize) -> Vec<u8> {

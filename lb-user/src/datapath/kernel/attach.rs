@@ -79,9 +79,17 @@ pub(super) fn edge(
     pins: &Pins,
 ) -> Result<Attached, DatapathError> {
     let edge: &mut Xdp = program(ebpf, EDGE)?;
-    let name = interface.name;
+    let (link, native) = by_link(edge, &interface, native)?;
+    let link = pins.pin_link(link, &interface.name)?;
+    Ok(Attached { interface: interface.name, index: interface.index, native, _link: link })
+}
+
+/// Attach a loaded program, in the driver where `native` is asked for and the driver can, else in the stack. Says
+/// whether it is in the driver.
+pub(super) fn by_link(program: &mut Xdp, interface: &Interface, native: bool) -> Result<(FdLink, bool), DatapathError> {
+    let name = &interface.name;
     let mut mode = if native { XdpMode::Driver } else { XdpMode::Skb };
-    let mut attached = edge.attach_to_if_index(interface.index, mode);
+    let mut attached = program.attach_to_if_index(interface.index, mode);
     if let (XdpMode::Driver, Err(e)) = (mode, &attached) {
         let why = failed("attach", e);
         if matches!(why, DatapathError::Permission { .. }) {
@@ -89,14 +97,13 @@ pub(super) fn edge(
         }
         tracing::warn!(interface = name, why = %why, "the driver does not take XDP; attaching in the stack (generic)");
         mode = XdpMode::Skb;
-        attached = edge.attach_to_if_index(interface.index, mode);
+        attached = program.attach_to_if_index(interface.index, mode);
     }
     let id = attached.map_err(|e| failed(format!("attach XDP to {name}"), &e))?;
-    let link = edge.take_link(id).map_err(|e| failed(format!("attach XDP to {name}"), &e))?;
+    let link = program.take_link(id).map_err(|e| failed(format!("attach XDP to {name}"), &e))?;
     // aya attaches by netlink where the kernel refuses a link; that would outlive us, so it is given up here.
     let link = FdLink::try_from(link).map_err(|e| failed(format!("attach XDP to {name} by a BPF link"), &e))?;
-    let link = pins.pin_link(link, &name)?;
-    Ok(Attached { interface: name, index: interface.index, native: matches!(mode, XdpMode::Driver), _link: link })
+    Ok((link, matches!(mode, XdpMode::Driver)))
 }
 
 /// Attach `steer` to the network namespace of this thread.

@@ -1,10 +1,12 @@
 //! The two kinds of bpf(2) call that aya 0.14 has not: making a map that no object names, and reading or writing many
-//! elements at once (linux/bpf.h).
+//! elements at once (linux/bpf.h). And waiting for a ring buffer, whose descriptor tokio asks to be vouched for.
 #![allow(unsafe_code, reason = "the system call takes addresses")]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const BPF_MAP_CREATE: libc::c_long = 0;
@@ -144,6 +146,12 @@ where
         read += batch.count as usize;
     }
     Ok(values)
+}
+
+/// Told when there is something in the ring.
+pub(super) fn readable(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring gives the same descriptor as long as it lives, and holds it open.
+    Ok(unsafe { AsyncFd::register(ring) }?)
 }
 
 fn batch(map: BorrowedFd<'_>, keys: u64, values: u64, count: usize) -> Batch {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bpf;
+mod decap;
 mod error;
 mod events;
 mod forward;
@@ -40,6 +41,7 @@ use super::{
     Worker, listen,
 };
 
+pub use self::decap::Decap;
 pub(super) use self::error::failed;
 pub(super) use self::load::{Loaded, Setup, load};
 pub(super) use self::maps::Tables;
@@ -310,6 +312,12 @@ impl Datapath for KernelDatapath {
         }
         Ok(())
     }
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: what the kernel half reads.
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 fn mode(native: bool) -> &'static str {
