@@ -25,6 +25,8 @@ const SYNS: u32 = 50_000;
 const JUNK: u32 = 5_000;
 /// The generator's CPU; the edge's work on its frames is done there too.
 const CPU: usize = 1;
+/// A flow keeps its listener on whatever CPU its packets come in: a cookie is good for the listener that made it.
+const STEERING: &str = "cpus = [0, 1]\nsteering = \"hash\"";
 /// Below this it is no flood, and proves nothing.
 const LEAST_RATE: f64 = 100_000.0;
 
@@ -61,7 +63,7 @@ impl std::fmt::Display for Outcome {
 
 fn quiet() -> Result<()> {
     let lab = flooded_lab()?;
-    let edge = Edge::start(&lab, &lab.site("cpus = [0, 1]", &shield("always")))?;
+    let edge = Edge::start(&lab, &lab.site(STEERING, &shield("always")))?;
     for vip in [IpAddr::from(VIP4), VIP6.into()] {
         let target = lab.target(vip, 443)?;
         lab.client.run_async(|| async { target.tls(&["http/1.1"]).await })?;
@@ -73,7 +75,7 @@ fn quiet() -> Result<()> {
 
 fn with_cookies(vip: IpAddr, how: &str) -> Result<()> {
     let lab = flooded_lab()?;
-    let edge = Edge::start(&lab, &lab.site("cpus = [0, 1]", &shield(how)))?;
+    let edge = Edge::start(&lab, &lab.site(STEERING, &shield(how)))?;
     let outcome = flood(&lab, vip)?;
     println!("{vip}, syn_cookies = {how:?}: {outcome}");
     ensure!(outcome.rate >= LEAST_RATE, "{outcome}");
@@ -87,7 +89,7 @@ fn with_cookies(vip: IpAddr, how: &str) -> Result<()> {
 
 fn without() -> Result<()> {
     let lab = flooded_lab()?;
-    let _edge = Edge::start(&lab, &lab.site("cpus = [0, 1]", &shield("never")))?;
+    let _edge = Edge::start(&lab, &lab.site(STEERING, &shield("never")))?;
     let outcome = flood(&lab, VIP4.into())?;
     println!("{VIP4}, syn_cookies = \"never\": {outcome}");
     // Only shown: what the kernel makes of a flood is not our promise.
