@@ -29,7 +29,8 @@ const BURST: u64 = 10;
 
 /// Tell of a packet that is dropped.
 #[inline(never)]
-pub(crate) fn dropped(ctx: &XdpContext, interval: u64, service: u32, verdict: u32) {
+pub(crate) fn dropped(ctx: &XdpContext, service: u32, verdict: u32) {
+    let interval = maps::CONFIG.get(0).map_or(0, |config| config.event_interval);
     if interval == 0 || !may(verdict, interval) {
         return;
     }

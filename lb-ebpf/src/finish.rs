@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
-use lb_common::abi::{Config, NO_SERVICE, counter_row};
+use lb_common::abi::{NO_SERVICE, counter_row};
 use lb_common::verdict::Action;
 
-use crate::{event, maps, packet, sample};
+use crate::{event, maps, packet};
 
 /// How a packet ended.
 #[must_use = "goes to finish(), which counts it"]
@@ -31,9 +31,32 @@ impl Exit {
     }
 }
 
-/// Count, perhaps log, and end. `bytes` is the frame's length as it came in.
+/// A packet's end in one word, as a function that is called can give no more: its service, its verdict, and what XDP returns.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended(u64);
+
+impl Ended {
+    #[inline(always)]
+    pub(crate) fn service(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// [`Verdict`] as a number.
+    #[inline(always)]
+    pub(crate) fn verdict(self) -> u32 {
+        (self.0 >> 8) as u16 as u32
+    }
+
+    /// An action of XDP.
+    #[inline(always)]
+    pub(crate) fn returned(self) -> u32 {
+        self.0 as u8 as u32
+    }
+}
+
+/// Count, tell, and end. `bytes` is the frame's length as it came in.
 #[inline(always)]
-pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit) -> u32 {
+pub(crate) fn finish(ctx: &XdpContext, bytes: usize, exit: Exit) -> Ended {
     if let Some(counter) = maps::COUNTERS.get_ptr_mut(counter_row(exit.service, exit.verdict)) {
         // SAFETY: the pointer is this CPU's element; XDP runs on it with bottom halves off, so nothing interrupts.
         unsafe {
@@ -41,18 +64,15 @@ pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit
             (*counter).bytes += bytes as u64;
         }
     }
-    if config.log_sample != 0 {
-        sample::packet(ctx, config.log_sample, exit);
-    }
-    match exit.verdict.action() {
+    let returned = match exit.verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Redirect => xdp_action::XDP_REDIRECT,
         Action::Drop => {
             // Not known to the verifier, or it would follow the call once for each verdict.
-            let verdict = packet::unknown(exit.verdict as usize) as u32;
-            event::dropped(ctx, config.event_interval, exit.service, verdict);
+            event::dropped(ctx, exit.service, packet::unknown(exit.verdict as usize) as u32);
             xdp_action::XDP_DROP
         }
         Action::Send => exit.sent,
-    }
+    };
+    Ended(u64::from(exit.service) << 32 | (exit.verdict as u64) << 8 | u64::from(returned))
 }

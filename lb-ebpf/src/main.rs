@@ -21,14 +21,26 @@ mod steer;
 use aya_ebpf::bindings::{sk_action, xdp_action};
 use aya_ebpf::macros::{sk_lookup, xdp};
 use aya_ebpf::programs::{SkLookupContext, XdpContext};
+use finish::Ended;
+use lb_common::abi::Config;
 
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
     // The array always has its one element; without it nothing is known and nothing is touched.
     let Some(config) = maps::CONFIG.get(0) else { return xdp_action::XDP_PASS };
+    let ended = packet_ended(&ctx, config);
+    if config.log_sample != 0 {
+        sample::packet(&ctx, config.log_sample, ended);
+    }
+    ended.returned()
+}
+
+/// A function of its own, so that what is logged is looked at by the verifier once, and not at each of its hundred ends.
+#[inline(never)]
+fn packet_ended(ctx: &XdpContext, config: &Config) -> Ended {
     let bytes = ctx.data_end() - ctx.data();
-    let exit = classify::packet(&ctx, config);
-    finish::finish(&ctx, config, bytes, exit)
+    let exit = classify::packet(ctx, config);
+    finish::finish(ctx, bytes, exit)
 }
 
 #[sk_lookup]

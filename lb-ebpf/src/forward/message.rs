@@ -11,6 +11,7 @@ use lb_common::checksum::Sum;
 
 use crate::classify::{Datagram, Family};
 use crate::finish::Exit;
+use crate::maps::AddressWords;
 use crate::packet::{ETHERNET_LEN, Ipv4, Ipv6, PROTO_ICMP, PROTO_ICMPV6, Packet, Piece};
 
 /// When the next message may be made, nanoseconds. Written and read by edge.
@@ -154,31 +155,24 @@ fn ipv4(packet: &Packet, ip: usize, icmp: usize, quote: usize, error: Error) -> 
 
 #[inline(always)]
 fn ipv6(packet: &Packet, ip: usize, icmp: usize, quote: usize, error: Error) -> Option<()> {
-    let old: Ipv6 = packet.read(quote)?;
     let len = (ICMP_LEN + size_of::<Ipv6>() + QUOTED) as u16;
-    let header = Ipv6 {
-        version_class_label: 0x6000_0000_u32.to_be(),
-        payload_len: len.to_be(),
-        next: PROTO_ICMPV6,
-        hop_limit: TTL,
-        source: old.destination,
-        destination: old.source,
-    };
-    packet.write(ip, header)?;
+    let [high, low] = len.to_be_bytes();
+    packet.write(ip, 0x6000_0000_u32.to_be())?;
+    packet.write(ip + 4, u32::from_ne_bytes([high, low, PROTO_ICMPV6, TTL]))?;
+    // Both addresses are in the pseudo-header (RFC 8200, 8.1) and in what is quoted.
+    let source: AddressWords = packet.read(quote + 8)?;
+    packet.write(ip + 24, source)?;
+    let mut sum = Sum::ZERO.add_all(&source).add_all(&source);
+    let destination: AddressWords = packet.read(quote + 24)?;
+    packet.write(ip + 8, destination)?;
+    sum = sum.add_all(&destination).add_all(&destination);
+    sum = sum.add(u32::from(len).to_be()).add(u32::from(PROTO_ICMPV6).to_be());
+    sum = sum.add(packet.read(quote)?).add(packet.read(quote + 4)?);
+    sum = sum.add(packet.read(quote + 40)?).add(packet.read(quote + 44)?);
     let (kind, mtu) = match error {
         Error::TooBig(mtu) => (2, mtu.max(MIN_MTU_V6)),
         Error::NoHopLeft => (3, 0),
     };
-    let first: [u32; 7] = packet.read(quote)?;
-    let second: [u32; 4] = packet.read(quote + 28)?;
-    let third: u32 = packet.read(quote + 44)?;
-    // The pseudo-header (RFC 8200, 8.1), then what is quoted.
-    let pseudo = Sum::ZERO
-        .add_all(&header.source)
-        .add_all(&header.destination)
-        .add(u32::from(len).to_be())
-        .add(u32::from(PROTO_ICMPV6).to_be());
-    let sum = sum(pseudo, &first).add_all(&second).add(third);
     message(packet, icmp, (kind, 0), mtu, sum)
 }
 

@@ -34,6 +34,8 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         let line = record.args().to_string();
+        // The kernel half writes IPv4 addresses in their mapped form.
+        let line = line.replace("::ffff:", "");
         let (verdict, rest) = named(&line);
         tracing::info!(target: "bailey::packet", verdict, "{rest}");
     }
