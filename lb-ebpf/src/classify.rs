@@ -66,8 +66,8 @@ pub(crate) fn packet(ctx: &XdpContext, config: &Config) -> Exit {
     // No closure: as a function of its own it would give its result through a pointer to the stack, which the verifier
     // does not allow.
     let exit = match packet::ethernet(&packet) {
-        Ok((packet::ETHERTYPE_IPV4, offset)) => ipv4(ctx, packet, config, offset),
-        Ok((packet::ETHERTYPE_IPV6, offset)) => ipv6(ctx, packet, config, offset),
+        Ok((packet::ETHERTYPE_IPV4, offset)) => ipv4(ctx, packet, config, packet::unknown(offset)),
+        Ok((packet::ETHERTYPE_IPV6, offset)) => ipv6(ctx, packet, config, packet::unknown(offset)),
         Ok(_) => Err(Verdict::NotIp),
         Err(verdict) => Err(verdict),
     };
@@ -87,7 +87,7 @@ fn ipv4(ctx: &XdpContext, packet: Packet, config: &Config, offset: usize) -> Res
     }
     let destination = maps::mapped(ip.destination);
     let source = maps::mapped(ip.source);
-    let upper = offset + header_len;
+    let upper = packet::unknown(offset + header_len);
     let piece = ip.piece();
     let mut datagram = Datagram { ctx, packet, config, ip: offset, upper, end, source, destination, vip_flags: 0 };
     let found = if maps::may_be_vip(&destination) { datagram.find(ip.protocol, piece) } else { None };
@@ -162,6 +162,10 @@ impl Datagram<'_> {
 
     #[inline(always)]
     fn classify<F: Family>(&self, protocol: u8, piece: Piece, exact: ServiceValue) -> Result<Exit, Verdict> {
+        if piece != Piece::Whole || (protocol != PROTO_TCP && protocol != PROTO_UDP) {
+            // Of no one service yet: what is denied to all is denied here, too.
+            shield::admit::<F>(self.config, &UNKNOWN, &self.source, false)?;
+        }
         if piece != Piece::Whole {
             if self.vip_flags & VIP_FORWARDED == 0 {
                 return Err(Verdict::Fragment);

@@ -6,7 +6,7 @@ use lb_common::Verdict;
 use lb_common::abi::{Config, NO_SERVICE, counter_row};
 use lb_common::verdict::Action;
 
-use crate::{event, maps, sample};
+use crate::{event, maps, packet, sample};
 
 /// How a packet ended.
 #[must_use = "goes to finish(), which counts it"]
@@ -48,7 +48,9 @@ pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit
         Action::Pass => xdp_action::XDP_PASS,
         Action::Redirect => xdp_action::XDP_REDIRECT,
         Action::Drop => {
-            event::dropped(ctx, config.event_interval, exit.service, exit.verdict as u32);
+            // Not known to the verifier, or it would follow the call once for each verdict.
+            let verdict = packet::unknown(exit.verdict as usize) as u32;
+            event::dropped(ctx, config.event_interval, exit.service, verdict);
             xdp_action::XDP_DROP
         }
         Action::Send => exit.sent,

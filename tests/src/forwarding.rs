@@ -72,7 +72,11 @@ impl Lab {
                 space.ip(&format!("address add {VIP6}/128 dev lo nodad"))?;
                 Ok(None)
             }
-            Own::Decap => decap(self, space, number).map(Some),
+            Own::Decap => {
+                // IPv6 lets nobody bind to an address that is local by a route alone.
+                sysctl(space, "net.ipv6.ip_nonlocal_bind", 1)?;
+                decap(self, space, number).map(Some)
+            }
         }
     }
 }

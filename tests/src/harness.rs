@@ -26,9 +26,18 @@ pub const fn plain(name: &'static str, work: fn() -> Result<()>) -> Test {
 
 /// A test file's `main`.
 pub fn main(tests: Vec<Test>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
     // A lab is a handful of processes; more than two at once only make each other late.
-    arguments.test_threads.get_or_insert(2);
+    threads(tests, 2)
+}
+
+/// The same for tests that take all that the machine has.
+pub fn one_by_one(tests: Vec<Test>) -> ExitCode {
+    threads(tests, 1)
+}
+
+fn threads(tests: Vec<Test>, at_once: usize) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(at_once);
     let missing = if arguments.list { None } else { Need::Lab.missing() };
     if missing.is_none() && tests.iter().any(|test| test.need == Need::Lab) && !arguments.list {
         netns::sweep();

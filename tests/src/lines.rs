@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 use crate::client::within;
 use crate::netns::{Namespace, runtime};
 
+/// A datagram without an answer is sent again after so long.
+const AGAIN: Duration = Duration::from_millis(300);
+
 /// A server on a thread of its own; it and its connections end when it is dropped.
 pub struct Lines {
     stop: Option<oneshot::Sender<()>>,
@@ -107,7 +110,7 @@ impl Connections {
             while all.len() < count {
                 let some = (0..10.min(count - all.len())).map(|_| {
                     within("connection", async {
-                        Ok(TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?)
+                        TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))
                     })
                 });
                 for stream in join_all(some).await {
@@ -145,7 +148,8 @@ async fn ask(stream: &mut BufReader<TcpStream>) -> Result<Answer> {
     parse(&line)
 }
 
-/// One datagram from `space`, and its answer.
+/// A datagram from `space`, and its answer. Like a resolver it asks again: the first is lost where a neighbour has to be
+/// asked for on the way.
 pub fn datagram(space: &Namespace, to: SocketAddr) -> Result<Answer> {
     space.run_async(|| async {
         let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
@@ -154,9 +158,12 @@ pub fn datagram(space: &Namespace, to: SocketAddr) -> Result<Answer> {
         socket.connect(to).await?;
         let mut answer = [0; 2048];
         within("datagram", async {
-            socket.send(b"who\n").await?;
-            let bytes = socket.recv(&mut answer).await?;
-            parse(std::str::from_utf8(&answer[..bytes])?)
+            loop {
+                socket.send(b"who\n").await?;
+                if let Ok(bytes) = tokio::time::timeout(AGAIN, socket.recv(&mut answer)).await {
+                    return parse(std::str::from_utf8(&answer[..bytes?])?);
+                }
+            }
         })
         .await
     })

@@ -27,6 +27,7 @@ impl Need {
         }
         ["ip", "ethtool", "nsenter", "unshare", "curl", "openssl", "nginx", "ping"]
             .into_iter()
+            .chain(["iperf3", "traceroute", "dig", "dnsmasq"])
             .find(|tool| find(tool).is_none())
             .map(|tool| format!("the program `{tool}` (cargo xtask setup installs it)"))
             .or_else(|| crate::netns::try_namespaces().err().map(|error| format!("network namespaces: {error:#}")))

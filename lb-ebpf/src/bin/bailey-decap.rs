@@ -1,6 +1,6 @@
 //! On a backend's host: takes the outer IP header off packets that an edge sent by `ipip`, where the inner destination
 //! is one of the addresses that the control plane named. Everything else is left to the stack.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "the program has no caller on the host"))]
 
 #[path = "../packet.rs"]
@@ -14,7 +14,7 @@ use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{DECAP_MALFORMED, DECAP_OTHER, DECAP_ROWS, DECAP_TAKEN_OFF};
 
-use packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Header, Ipv4, Ipv6, Packet};
+use packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Header, Ipv4, Ipv6, Packet, Piece};
 
 /// IANA protocol numbers of IPv4 and IPv6 within IP.
 const PROTO_IPV4: u8 = 4;
@@ -80,7 +80,7 @@ fn outer(packet: &Packet, ethertype: u16, offset: usize) -> Option<Outer> {
         ETHERTYPE_IPV4 => {
             let ip: Ipv4 = packet.read(offset)?;
             let inner = offset + ip.header_len()?;
-            Outer { inner, end: offset + ip.total_len(), protocol: ip.protocol, fragment: ip.is_fragment() }
+            Outer { inner, end: offset + ip.total_len(), protocol: ip.protocol, fragment: ip.piece() != Piece::Whole }
         }
         ETHERTYPE_IPV6 => {
             let ip: Ipv6 = packet.read(offset)?;

@@ -40,8 +40,9 @@ pub(crate) fn traceroute() -> Result<()> {
         datagram(&lab.client, SocketAddr::new(vip, PORT))?;
         for how in ["-U", "-T"] {
             let vip = vip.to_string();
-            let text =
-                lab.client.output("traceroute", &["-n", "-q", "1", "-w", "2", "-m", "4", how, "-p", "7000", &vip])?;
+            let text = lab
+                .client
+                .output("traceroute", &["-n", "-N", "1", "-q", "1", "-w", "2", "-m", "4", how, "-p", "7000", &vip])?;
             let hops: Vec<&str> = text.lines().skip(1).collect();
             // The edge speaks as the service; behind it is the service itself.
             ensure!(hops.len() == 2 && hops.iter().all(|hop| hop.contains(&vip)), "{how}: {text}");

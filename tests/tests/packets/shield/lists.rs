@@ -24,6 +24,8 @@ pub(super) fn lists4() -> Vec<Case> {
         steps: vec![(syn4(first, HTTPS), 1, verdict), (syn4(last, HTTPS), 1, verdict)],
     };
     let of_no_flow = from4([192, 0, 2, 1]).icmp(ICMP, 8, 0).build();
+    let fragment = from4([192, 0, 2, 1]).fragment4(false, 9).upper(TCP, &[0; 40]).build();
+    let other_fragment = from4([198, 19, 255, 255]).fragment4(true, 0).upper(TCP, &[0; 40]).build();
     let any_port = Packet::ethernet().ipv4(Ipv4Addr::new(192, 0, 2, 1), ALL4, &[]).tcp(1, 77, &[]).build();
     let bad_flags = from4([192, 0, 2, 1]).tcp(40000, HTTPS, &[]).flags(0).build();
     vec![
@@ -41,7 +43,9 @@ pub(super) fn lists4() -> Vec<Case> {
         at("denied by another service, IPv4", [198, 19, 255, 255], HTTPS, SteerLocal),
         at("of no list, to a service with one, IPv4", [203, 0, 112, 1], OWN, SteerLocal),
         case("denied, to every port", any_port, 2, Denied),
-        case("an echo is not a service's", of_no_flow, 0, Icmp),
+        case("an echo of who is denied to all", of_no_flow, 0, Denied),
+        case("a fragment of who is denied to all, IPv4", fragment, 0, Denied),
+        case("a fragment of who is denied by a service alone", other_fragment, 0, Fragment),
         case("bad flags go before a deny list", bad_flags, 1, BadTcpFlags),
     ]
 }
@@ -51,9 +55,11 @@ pub(super) fn lists6() -> Vec<Case> {
         let service = if port == HTTPS { 1 } else { id(port) };
         case(name, syn6(source, port), service, verdict)
     };
+    let fragment = from6("2001:db8:bad::1").fragment6(false, 9).upper(TCP, &[0; 40]).build();
     let behind = from6("2001:db8:bad::1").extension(DESTINATION, 1).tcp(1, HTTPS, &[]).build();
     vec![
         at("denied, IPv6", "2001:db8:bad::", HTTPS, Denied),
+        case("a fragment of who is denied to all, IPv6", fragment, 0, Denied),
         at("denied at its last address, IPv6", "2001:db8:bad:7fff:ffff:ffff:ffff:ffff", HTTPS, Denied),
         at("before a denied prefix, IPv6", "2001:db8:bac:ffff:ffff:ffff:ffff:ffff", HTTPS, SteerLocal),
         at("behind a denied prefix, IPv6", "2001:db8:bae::", HTTPS, SteerLocal),
