@@ -42,17 +42,21 @@ pub(crate) fn finish(ctx: &XdpContext, config: &Config, bytes: usize, exit: Exit
         }
     }
     if config.log_sample != 0 {
-        sample::packet(ctx, config.log_sample, exit);
+        sample::packet(ctx, config.log_sample, exit.service, unknown(exit.verdict));
     }
     match exit.verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Redirect => xdp_action::XDP_REDIRECT,
         Action::Drop => {
-            // Not known to the verifier, or it would follow the call once for each verdict.
-            let verdict = packet::unknown(exit.verdict as usize) as u32;
-            event::dropped(ctx, config.event_interval, exit.service, verdict);
+            event::dropped(ctx, config.event_interval, exit.service, unknown(exit.verdict));
             xdp_action::XDP_DROP
         }
         Action::Send => exit.sent,
     }
+}
+
+/// The verdict's number, not known to the verifier: it would follow a call once for each.
+#[inline(always)]
+fn unknown(verdict: Verdict) -> u32 {
+    packet::unknown(verdict as usize) as u32
 }

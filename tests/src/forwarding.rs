@@ -6,11 +6,13 @@
 //! 10.79.N.1 · fd79:N::1          10.79.N.2 · fd79:N::2
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 
 use crate::edge::Edge;
+use crate::foreign::{self, Foreign};
 use crate::lab::{CLIENT4, CLIENT6, Lab, VIP4, VIP6};
 use crate::need::binary;
 use crate::netns::{Namespace, cable};
@@ -30,10 +32,21 @@ impl Lab {
     /// A lab with so many backends whose ends of cables take frames of XDP.
     pub fn forwarding(backends: u8) -> Result<Self> {
         let lab = Self::new(backends)?;
-        // With GRO a veth polls, and takes what XDP at its other end sends.
-        gro(&lab.client, "eth0")?;
-        lab.backends.iter().try_for_each(|space| gro(space, "eth0"))?;
+        lab.take(&lab.client)?;
+        lab.backends.iter().try_for_each(|space| lab.take(space))?;
         Ok(lab)
+    }
+
+    /// Have this end of a cable take what XDP sends at the other one: veth delivers it only where there is a program.
+    /// With GRO alone such frames lie in its ring until something else comes.
+    fn take(&self, space: &Namespace) -> Result<()> {
+        let taker = foreign::attach(space, "eth0")?;
+        self.takers().insert(space.name().to_owned(), taker);
+        Ok(())
+    }
+
+    fn takers(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Foreign>> {
+        self.takers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Config of an edge that is attached to every cable, with `more` keys under `[edge]` and then `services`.
@@ -82,6 +95,8 @@ impl Lab {
 }
 
 fn decap(lab: &Lab, space: &Namespace, number: u8) -> Result<Process> {
+    // Where decapsulation is to be, it is the program that takes frames.
+    drop(lab.takers().remove(space.name()));
     let mut command = space.host_command(binary("bailey")?);
     command.args(["decap", "--interface", "eth0", "--address", &VIP4.to_string(), "--address", &VIP6.to_string()]);
     let mut process = Process::start(&format!("decap{number}"), lab.folder(), &mut command)?;
@@ -101,10 +116,6 @@ fn decap(lab: &Lab, space: &Namespace, number: u8) -> Result<Process> {
 /// Set a kernel parameter of a namespace.
 pub fn sysctl(space: &Namespace, key: &str, value: u32) -> Result<()> {
     space.output("sysctl", &["-q", "-w", &format!("{key}={value}")]).map(drop)
-}
-
-fn gro(space: &Namespace, interface: &str) -> Result<()> {
-    space.output("ethtool", &["-K", interface, "gro", "on"]).map(drop)
 }
 
 /// Packets of a service with one of these verdicts.

@@ -7,14 +7,17 @@
 //! ```
 //! A backend's way to anywhere leads through the edge. The VIPs ([`VIP4`], [`VIP6`]) belong to no interface; the client routes them to the edge.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::backend::Backend;
 use crate::client::{Reply, Target};
+use crate::foreign::Foreign;
 use crate::netns::{Namespace, cable, unique_name};
 use crate::pki::{Authority, Identity};
 
@@ -45,6 +48,8 @@ pub struct Lab {
     pub authority: Authority,
     /// For [`HOST`], `*.bailey.test`, both VIPs and loopback.
     pub identity: Identity,
+    /// Ends of cables that take frames of XDP, by namespace.
+    pub(crate) takers: Mutex<BTreeMap<String, Foreign>>,
     // Last: what still writes logs there is dropped before.
     folder: TempDir,
 }
@@ -80,7 +85,8 @@ impl Lab {
         let subjects = [HOST, "bailey.test", "*.bailey.test", &v4, &v6, "127.0.0.1"];
         let identity = authority.issue(folder.path(), "edge", &subjects)?;
         authority.save(&folder.path().join("ca.pem"))?;
-        Ok(Self { name, client, edge, backends: spaces, authority, identity, folder })
+        let takers = Mutex::default();
+        Ok(Self { name, client, edge, backends: spaces, authority, identity, takers, folder })
     }
 
     /// A folder for files of the lab.

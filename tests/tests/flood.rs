@@ -25,7 +25,8 @@ const SYNS: u32 = 50_000;
 const JUNK: u32 = 5_000;
 /// The generator's CPU; the edge's work on its frames is done there too.
 const CPU: usize = 1;
-/// A flow keeps its listener on whatever CPU its packets come in: a cookie is good for the listener that made it.
+/// A cookie is good for the listener that made it. With `rss` that is the one of the CPU that packets come in by: the hash
+/// of a NIC keeps a flow on one, a cable of veth does not.
 const STEERING: &str = "cpus = [0, 1]\nsteering = \"hash\"";
 /// Below this it is no flood, and proves nothing.
 const LEAST_RATE: f64 = 100_000.0;

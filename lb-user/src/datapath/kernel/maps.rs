@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use lb_common::Verdict;
 use lb_common::abi::{self, Address, Counter, NO_SERVICE, ServiceKey, ServiceValue, VipFilter, VipValue, counter_row};
 use lb_common::flow::filter_bit;
-use zerocopy::{FromBytes as _, transmute};
+use zerocopy::transmute;
 
+use super::bpf;
 use super::error::failed;
 use super::load::absent;
 use super::plan::{State, Write, wire};
@@ -21,7 +23,6 @@ type ServiceValueBytes = [u8; size_of::<ServiceValue>()];
 type AddressBytes = [u8; size_of::<Address>()];
 type FilterBytes = [u8; size_of::<VipFilter>()];
 type VipBytes = [u8; size_of::<VipValue>()];
-type CounterBytes = [u8; size_of::<Counter>()];
 
 /// Handles of the maps.
 pub(in crate::datapath) struct Tables {
@@ -29,7 +30,8 @@ pub(in crate::datapath) struct Tables {
     vips: HashMap<MapData, AddressBytes, VipBytes>,
     filter: Array<MapData, FilterBytes>,
     sockets: SockMap<MapData>,
-    counters: PerCpuArray<MapData, CounterBytes>,
+    counters: OwnedFd,
+    cpus: usize,
     flows: PerCpuArray<MapData, u64>,
     /// Services that have or had entries: the only rows of `counters` that can be other than zero.
     counted: BTreeSet<u32>,
@@ -43,7 +45,8 @@ impl Tables {
             vips: take(ebpf, abi::VIPS)?,
             filter: take(ebpf, abi::VIP_FILTER)?,
             sockets: take(ebpf, abi::WORKER_SOCKETS)?,
-            counters: take(ebpf, abi::COUNTERS)?,
+            counters: descriptor(ebpf, abi::COUNTERS)?,
+            cpus: aya::util::nr_cpus().map_err(|(path, e)| failed(format!("read {path}"), &e))?,
             flows: take(ebpf, abi::WORKER_FLOWS)?,
             counted: BTreeSet::from([NO_SERVICE]),
         })
@@ -100,9 +103,10 @@ impl Tables {
     pub(in crate::datapath) fn packets(&self) -> Result<Vec<PacketCounter>, DatapathError> {
         let mut packets = Vec::new();
         for service in &self.counted {
-            for verdict in Verdict::ALL {
-                let row = counter_row(*service, *verdict);
-                let cpus = self.counters.get(&row, 0).map_err(|e| failed(format!("read COUNTERS row {row}"), &e))?;
+            let (first, count) = (counter_row(*service, Verdict::ALL[0]), Verdict::ALL.len());
+            let rows: Vec<Counter> = bpf::rows_per_cpu(self.counters.as_fd(), first, count, self.cpus)
+                .map_err(|e| failed(format!("read COUNTERS of service {service}"), &e))?;
+            for (verdict, cpus) in Verdict::ALL.iter().zip(rows.chunks(self.cpus)) {
                 let sum = sum(cpus.iter());
                 if sum != Counter::default() {
                     let Counter { packets: count, bytes } = sum;
@@ -147,8 +151,8 @@ pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn sum<'a>(cpus: impl Iterator<Item = &'a CounterBytes>) -> Counter {
-    cpus.filter_map(|bytes| Counter::read_from_bytes(bytes).ok()).fold(Counter::default(), |sum, cpu| Counter {
+fn sum<'a>(cpus: impl Iterator<Item = &'a Counter>) -> Counter {
+    cpus.fold(Counter::default(), |sum, cpu| Counter {
         packets: sum.packets + cpu.packets,
         bytes: sum.bytes + cpu.bytes,
     })
@@ -157,4 +161,14 @@ fn sum<'a>(cpus: impl Iterator<Item = &'a CounterBytes>) -> Counter {
 pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, DatapathError> {
     let map = ebpf.take_map(name).ok_or_else(|| absent("map", name))?;
     M::try_from(map).map_err(|e| failed(format!("use the map {name}"), &e))
+}
+
+/// A descriptor of a map that is read by batches, which aya has not.
+pub(super) fn descriptor(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, DatapathError> {
+    let map = ebpf.map(name).ok_or_else(|| absent("map", name))?;
+    let data = match map {
+        Map::PerCpuArray(data) | Map::LruHashMap(data) => data,
+        _ => return Err(absent("map of the expected kind", name)),
+    };
+    data.fd().as_fd().try_clone_to_owned().map_err(|e| failed(format!("use the map {name}"), &e))
 }

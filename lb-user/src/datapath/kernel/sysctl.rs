@@ -15,7 +15,10 @@ pub(super) struct Sysctl {
 impl Sysctl {
     /// Set `net/NAME` to `value`; none when it is that already.
     pub(super) fn set(name: &str, value: &str) -> Result<Option<Self>, DatapathError> {
-        let path = PathBuf::from(format!("/proc/sys/net/{name}"));
+        Self::set_at(PathBuf::from(format!("/proc/sys/net/{name}")), value)
+    }
+
+    fn set_at(path: PathBuf, value: &str) -> Result<Option<Self>, DatapathError> {
         let unusable = |e| failed(format!("set {} to {value}", path.display()), &e);
         let before = std::fs::read_to_string(&path).map_err(unusable)?.trim().to_owned();
         if before == value {
@@ -31,5 +34,30 @@ impl Drop for Sysctl {
         if let Err(e) = std::fs::write(&self.path, &self.before) {
             tracing::warn!(path = %self.path.display(), value = self.before, error = %e, "not put back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_put_back_to_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("setting");
+        std::fs::write(&path, "1\n").unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap().trim().to_owned();
+        let changed = Sysctl::set_at(path.clone(), "2").unwrap().unwrap();
+        assert_eq!(read(), "2");
+        assert!(Sysctl::set_at(path.clone(), "2").unwrap().is_none());
+        drop(changed);
+        assert_eq!(read(), "1");
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Sysctl::set_at(folder.path().join("setting"), "2").unwrap_err().to_string();
+        assert!(error.contains("setting") && error.contains('2'), "{error}");
     }
 }

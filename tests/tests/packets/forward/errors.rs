@@ -22,10 +22,14 @@ fn datagram(packet: Packet, from: u16, to: u16, bytes: usize) -> Packet {
     packet.upper(UDP, &header.concat()).put(&vec![0x33; bytes])
 }
 
+fn word<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|index| frame[at + index])
+}
+
 /// What a router would answer to `frame`: back to its sender, with 28 or 48 bytes of it.
 fn answer4(frame: &[u8], kind: u8, code: u8, mtu: u16) -> Vec<u8> {
     let frame = lb_tests::checksum::filled(frame.to_vec());
-    let [source, destination] = [26, 30].map(|at| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap()));
+    let [source, destination] = [26, 30].map(|at| Ipv4Addr::from_bits(u32::from_be_bytes(word(&frame, at))));
     let [high, low] = mtu.to_be_bytes();
     let error = [kind, code, 0, 0, 0, 0, high, low];
     let answer = between4(destination, source).upper(ICMP, &error).put(&frame[14..42]).build();
@@ -36,7 +40,7 @@ fn answer4(frame: &[u8], kind: u8, code: u8, mtu: u16) -> Vec<u8> {
 
 fn answer6(frame: &[u8], kind: u8, mtu: u32) -> Vec<u8> {
     let frame = lb_tests::checksum::filled(frame.to_vec());
-    let [source, destination] = [22, 38].map(|at| Ipv6Addr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap()));
+    let [source, destination] = [22, 38].map(|at| Ipv6Addr::from(word::<16>(&frame, at)));
     let error = [&[kind, 0, 0, 0][..], &mtu.to_be_bytes()].concat();
     let answer = between6(destination, source).upper(ICMPV6, &error).put(&frame[14..62]).build();
     let answer = patched(answer, 14, &[0x60, 0, 0, 0]);

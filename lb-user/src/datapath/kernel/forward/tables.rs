@@ -2,10 +2,10 @@
 //! by one update each.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Ebpf;
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::abi::{
     self, BackendCounter, BackendValue, FlowCounter, FlowKey, FlowValue, ForwardValue, ReverseValue, ServiceKey,
 };
@@ -43,7 +43,7 @@ pub(super) struct Tables {
     rings: ArrayOfMaps<MapData>,
     backends: Array<MapData, BackendBytes>,
     flows: HashMap<MapData, FlowKeyBytes, FlowBytes>,
-    flows_data: MapData,
+    flows_data: OwnedFd,
     reverse: HashMap<MapData, ReverseKeyBytes, ReverseBytes>,
     backend_counters: PerCpuArray<MapData, BackendCounterBytes>,
     flow_counters: PerCpuArray<MapData, FlowCounterBytes>,
@@ -53,17 +53,12 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let cpus = aya::util::nr_cpus().map_err(|(path, e)| failed(format!("read {path}"), &e))?;
-        let flows = ebpf.take_map(abi::FLOWS).ok_or_else(|| super::absent(abi::FLOWS))?;
-        let Map::LruHashMap(data) = &flows else { return Err(super::absent(abi::FLOWS)) };
-        let unusable = |e: MapError| failed("use the map FLOWS", &e);
-        // A second descriptor of the same map: batches are not asked through aya.
-        let copy = data.fd().as_fd().try_clone_to_owned().map_err(|e| failed("use the map FLOWS", &e))?;
-        let flows_data = MapData::from_fd(copy).map_err(unusable)?;
+        let flows_data = maps::descriptor(ebpf, abi::FLOWS)?;
         Ok(Self {
             forward: maps::take(ebpf, abi::FORWARD)?,
             rings: maps::take(ebpf, abi::RINGS)?,
             backends: maps::take(ebpf, abi::BACKENDS)?,
-            flows: HashMap::try_from(flows).map_err(unusable)?,
+            flows: maps::take(ebpf, abi::FLOWS)?,
             flows_data,
             reverse: maps::take(ebpf, abi::REVERSE)?,
             backend_counters: maps::take(ebpf, abi::BACKEND_COUNTERS)?,
@@ -141,7 +136,7 @@ impl Tables {
 
     /// Every remembered flow.
     pub(super) fn flows(&self) -> Result<Vec<(FlowKey, FlowValue)>, DatapathError> {
-        bpf::all_of_hash(self.flows_fd()).map_err(|e| failed("read FLOWS", &e))
+        bpf::all_of_hash(self.flows_data.as_fd()).map_err(|e| failed("read FLOWS", &e))
     }
 
     /// What is remembered of a flow.
@@ -178,9 +173,5 @@ impl Tables {
             not_remembered: sum.not_remembered + cpu.not_remembered,
             forgotten: sum.forgotten + cpu.forgotten,
         }))
-    }
-
-    fn flows_fd(&self) -> BorrowedFd<'_> {
-        self.flows_data.fd().as_fd()
     }
 }
