@@ -10,6 +10,7 @@
 mod assign;
 mod classify;
 mod event;
+mod family;
 mod finish;
 mod forward;
 mod maps;

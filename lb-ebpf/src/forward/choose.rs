@@ -6,7 +6,8 @@ use lb_common::abi::{self, BACKEND_ALIVE, BackendValue, FlowValue, ForwardValue,
 use lb_common::select::{self, Memory, Opening, Reason, Slot};
 
 use super::maps::{BACKEND_COUNTERS, BACKENDS, FLOW_COUNTERS, FLOWS, FORWARD, FlowKeyWords, RINGS};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::maps::AddressWords;
 
 /// A remembered flow's time is written again after so long, nanoseconds.

@@ -11,8 +11,9 @@ use lb_common::flow;
 
 use super::choose::Chosen;
 use super::maps::{BACKEND_HOPS, CLIENT_HOPS};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
 use crate::event;
+use crate::family::Family;
 use crate::maps::AddressWords;
 
 const AF_INET: u8 = 2;

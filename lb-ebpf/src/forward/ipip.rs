@@ -8,7 +8,8 @@ use lb_common::checksum::Sum;
 
 use super::choose::Chosen;
 use super::{hop, send};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, Packet};
 
 /// IANA protocol numbers of what is inside.

@@ -9,7 +9,8 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
 use lb_common::checksum::Sum;
 
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::finish::Exit;
 use crate::maps::AddressWords;
 use crate::packet::{ETHERNET_LEN, Ipv4, Ipv6, PROTO_ICMP, PROTO_ICMPV6, Packet, Piece};

@@ -19,7 +19,8 @@ use lb_common::abi::{
 };
 use lb_common::select::Opening;
 
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::finish::Exit;
 use crate::packet::ETHERNET_LEN;
 use choose::Chosen;

@@ -6,7 +6,8 @@ use lb_common::checksum::Sum;
 
 use super::choose::Chosen;
 use super::{Sort, hop, send};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::maps::AddressWords;
 use crate::packet::Packet;
 

@@ -11,7 +11,8 @@ use super::nat::{
     self, CHECKSUM_TCP, CHECKSUM_UDP, CHECKSUM_V4, DESTINATION_PORT, SOURCE_PORT, rewrite_address, rewrite_port,
 };
 use super::{choose, ipip, send};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::finish::Exit;
 use crate::maps::AddressWords;
 use crate::packet::{ETHERNET_LEN, Packet};

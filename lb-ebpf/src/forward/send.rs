@@ -9,7 +9,8 @@ use lb_common::checksum::Sum;
 use super::choose::Chosen;
 use super::maps::DEVICES;
 use super::message::{self, Error};
-use crate::classify::{Datagram, Family};
+use crate::classify::Datagram;
+use crate::family::Family;
 use crate::finish::Exit;
 use crate::packet::{Ipv4, Ipv6, Packet};
 

@@ -8,7 +8,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{Config, ServiceValue};
 
 use super::flood;
-use crate::classify::Family;
+use crate::family::Family;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;

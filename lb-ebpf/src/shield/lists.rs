@@ -8,7 +8,7 @@ use lb_common::abi::{
 };
 
 use super::maps::{PREFIXES_V4, PREFIXES_V6};
-use crate::classify::Family;
+use crate::family::Family;
 use crate::maps::AddressWords;
 
 /// Prefixes that have run out, and that stand before one which has not, are passed over so many times at the most;

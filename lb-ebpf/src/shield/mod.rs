@@ -12,7 +12,7 @@ pub(crate) use sane::{ipv4, ipv6, tcp};
 use lb_common::Verdict;
 use lb_common::abi::{Config, SERVICE_LIMITS, ServiceValue};
 
-use crate::classify::Family;
+use crate::family::Family;
 use crate::maps::AddressWords;
 
 /// Whether a packet of `source` may go on to its service. `opening`: it begins a TCP connection.

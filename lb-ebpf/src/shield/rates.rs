@@ -6,7 +6,7 @@ use lb_common::abi::{ShieldValue, SourceValue};
 use lb_common::rate;
 
 use super::maps::{BUCKETS, SHIELD, SOURCES, SourceKeyWords};
-use crate::classify::Family;
+use crate::family::Family;
 use crate::maps::{self, AddressWords};
 
 /// Answers of [`within`]: which rate a packet is over.

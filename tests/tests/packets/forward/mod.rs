@@ -1,5 +1,6 @@
 //! Packets of forwarded services: every mode, way back, refusal and fragment, byte by byte; and slots that move.
 
+mod back;
 mod cases;
 mod errors;
 mod moved;
@@ -29,7 +30,7 @@ fn case(name: &'static str, frame: Vec<u8>, service: u32, verdict: Verdict, out:
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases = [cases::cases(), errors::cases()].into_iter().flatten();
+    let cases = [cases::cases(), back::cases(), errors::cases()].into_iter().flatten();
     let mut trials: Vec<Trial> = cases.map(|case| Trial::test(case.name, move || run(&case))).collect();
     trials.extend(moved::trials());
     trials
