@@ -8,6 +8,7 @@ use lb_tests::backend::{Backend, pattern_bytes, sha256};
 use lb_tests::client::{Protocol, Target};
 use lb_tests::flood::{self, Generator, Meter, Sink, Traffic};
 use lb_tests::foreign;
+use lb_tests::forwarding::sysctl;
 use lb_tests::harness::{lab, main as run, plain};
 use lb_tests::lab::{CLIENT4, CLIENT6, EDGE4, HOST, Lab};
 use lb_tests::lines::{Connections, Lines, datagram};
@@ -112,6 +113,9 @@ fn resets(lab: &Lab) -> Result<u64> {
 fn lines() -> Result<()> {
     let lab = Lab::forwarding(1)?;
     let addresses = [lab.backend(0, 7000), lab.backend6(0, 7000)];
+    // No edge runs here: the host leads from cable to cable.
+    sysctl(&lab.edge, "net.ipv4.ip_forward", 1)?;
+    sysctl(&lab.edge, "net.ipv6.conf.all.forwarding", 1)?;
     lab.client.ip(&format!("route add 10.78.0.0/16 via {EDGE4}"))?;
     lab.client.ip("-6 route add fd78::/16 via fd77::1")?;
     let server = Lines::start(&lab.backends[0], "one", &addresses)?;
