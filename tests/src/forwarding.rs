@@ -45,6 +45,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Make room for another program at this end, which takes frames instead.
+    pub fn leave(&self, space: &Namespace) {
+        drop(self.takers().remove(space.name()));
+    }
+
     fn takers(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Foreign>> {
         self.takers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -96,7 +101,7 @@ impl Lab {
 
 fn decap(lab: &Lab, space: &Namespace, number: u8) -> Result<Process> {
     // Where decapsulation is to be, it is the program that takes frames.
-    drop(lab.takers().remove(space.name()));
+    lab.leave(space);
     let mut command = space.host_command(binary("bailey")?);
     command.args(["decap", "--interface", "eth0", "--address", &VIP4.to_string(), "--address", &VIP6.to_string()]);
     let mut process = Process::start(&format!("decap{number}"), lab.folder(), &mut command)?;

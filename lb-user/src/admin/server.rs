@@ -6,7 +6,7 @@ use super::view;
 use super::watch::{self, Streaming, Watchers};
 use crate::config::LoadError;
 use crate::datapath::FlowAnswer;
-use crate::reconcile::{Event, Refusal, State};
+use crate::reconcile::{ChangeError, Event, Refusal, State};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -105,6 +105,9 @@ impl Refused {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let hint = match &refusal {
+            Refusal::Change(ChangeError::NoRule(_)) => Some("see what there is: bailey deny list"),
+            Refusal::Change(ChangeError::NoService(_)) => Some("see what there is: bailey service list"),
+            Refusal::Change(ChangeError::FileRule(_) | ChangeError::TooManyRules) => None,
             Refusal::Change(_) => Some("see what there is: bailey pool list, bailey pool show"),
             Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
             Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),

@@ -23,6 +23,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
         let lab = Lab::forwarding(1)?;
+        lab.leave(&lab.backends[0]);
         let sink = Sink::attach(&lab.backends[0], "eth0")?;
         let (client, backend) = (flood::mac(&lab.client, "eth0")?, flood::mac(&lab.backends[0], "eth0")?);
         let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
