@@ -14,6 +14,7 @@ mod family;
 mod finish;
 mod forward;
 mod maps;
+mod object;
 mod packet;
 mod sample;
 mod shield;
@@ -51,17 +52,6 @@ fn steer(ctx: SkLookupContext) -> u32 {
     }
     // Never SK_DROP: without an assigned socket the ordinary lookup goes on.
     sk_action::SK_PASS
-}
-
-// The helpers that log and redirect ask for a licence compatible with the GPL.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -39,6 +39,8 @@ pub const DEFAULT_MAX_BACKENDS: u32 = 4096;
 pub const MAX_BACKENDS: u32 = 65_534;
 /// Flows that are remembered at once, unless sized otherwise at load.
 pub const DEFAULT_MAX_FLOWS: u32 = 131_072;
+/// Interfaces that an edge is attached to at the most.
+pub const MAX_DEVICES: u32 = 64;
 /// Entries of [`CLIENT_HOPS`]. A power of two.
 pub const CLIENT_HOP_COUNT: u32 = 1024;
 

@@ -3,6 +3,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "the program has no caller on the host"))]
 
+#[path = "../object.rs"]
+mod object;
 #[path = "../packet.rs"]
 #[allow(dead_code, reason = "`edge` reads more headers")]
 mod packet;
@@ -140,16 +142,6 @@ fn ends(row: u32, action: u32) -> u32 {
         unsafe { *counter += 1 };
     }
     action
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -3,6 +3,9 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "the program has no caller on the host"))]
 
+#[path = "../object.rs"]
+mod object;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
 use aya_ebpf::macros::{map, xdp};
@@ -150,16 +153,6 @@ fn add(start: usize, offset: usize, more: u32) {
     let sum = u32::from(!get(start, offset)) + more;
     let sum = (sum & 0xffff) + (sum >> 16);
     put(start, offset, !((sum & 0xffff) + (sum >> 16)) as u16);
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     BackendCounter, BackendValue, CLIENT_HOP_COUNT, DEFAULT_MAX_ADDRESSES, DEFAULT_MAX_BACKENDS, DEFAULT_MAX_FLOWS,
-    DEFAULT_MAX_SERVICES, FlowCounter, FlowKey, FlowValue, ForwardValue, HopValue, ReverseValue,
+    DEFAULT_MAX_SERVICES, FlowCounter, FlowKey, FlowValue, ForwardValue, HopValue, MAX_DEVICES, ReverseValue,
 };
 
 use crate::maps::ServiceKeyWords;
@@ -51,7 +51,7 @@ pub(crate) static CLIENT_HOPS: PerCpuArray<HopValue> = PerCpuArray::with_max_ent
 
 /// Written by the control plane; read by edge.
 #[map]
-pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(64, 0);
+pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_DEVICES, 0);
 
 /// Written by edge; read by the control plane.
 #[map]

@@ -7,7 +7,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::XdpContext;
 use lb_common::Verdict;
+use lb_common::abi::Limit;
 use lb_common::checksum::Sum;
+use lb_common::rate;
 
 use crate::classify::Datagram;
 use crate::family::Family;
@@ -15,7 +17,7 @@ use crate::finish::Exit;
 use crate::maps::AddressWords;
 use crate::packet::{ETHERNET_LEN, Ipv4, Ipv6, PROTO_ICMP, PROTO_ICMPV6, Packet, Piece};
 
-/// When the next message may be made, nanoseconds. Written and read by edge.
+/// Bucket of messages. Written and read by edge.
 #[map]
 static MESSAGES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -78,17 +80,16 @@ fn allowed(interval: u64) -> bool {
     if interval == 0 {
         return false;
     }
-    let Some(next) = MESSAGES.get_ptr_mut(0) else { return false };
+    let Some(bucket) = MESSAGES.get_ptr_mut(0) else { return false };
     // SAFETY: the helper has no precondition.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     // SAFETY: the pointer is this CPU's element; XDP runs on it with bottom halves off, so nothing interrupts.
-    let next = unsafe { &mut *next };
-    let from = (*next).max(now);
-    if from - now > interval * BURST {
-        return false;
+    let bucket = unsafe { &mut *bucket };
+    let taken = rate::take(&Limit { interval, burst: interval * BURST }, *bucket, now);
+    if let Some(arrival) = taken {
+        *bucket = arrival;
     }
-    *next = from + interval;
-    true
+    taken.is_some()
 }
 
 /// `mtu` 0: no hop is left.

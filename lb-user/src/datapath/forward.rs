@@ -85,6 +85,13 @@ pub struct DesiredForward {
     pub backends: Vec<ForwardBackend>,
 }
 
+impl DesiredForward {
+    /// What places a flow in the ring. With another of it every flow would be in another slot.
+    pub(crate) fn places(&self) -> (u32, ForwardHash) {
+        (self.slots, self.hash)
+    }
+}
+
 /// How packets reach a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -112,17 +112,15 @@ pub enum PlanError {
     /// A backend that a forwarded service cannot have.
     #[error("{}; {}", .0.why, .0.help)]
     Conflict(Conflict),
-    /// A ring's size is fixed.
+    /// What places flows in a ring is fixed.
     #[error(
-        "service {service:?} has a ring of {old} slots, not {new}: with another table_size every flow would move; leave it, or remove the service, reload, and add it again"
+        "`{key}` of service {service:?} is fixed while the service stands, as with another every flow would move; leave it, or remove the service, reload, and add it again"
     )]
-    TableSize {
+    Places {
         /// Service.
         service: String,
-        /// Slots it has.
-        old: u32,
-        /// Slots asked for.
-        new: u32,
+        /// Key of the config.
+        key: &'static str,
     },
 }
 
@@ -164,9 +162,12 @@ fn possible(intent: Intent<'_>, observed: &Observed) -> Result<(), PlanError> {
     let standing = observed.datapath.iter().flat_map(|desired| &desired.forwards);
     for old in standing {
         let new = config.forwards.iter().find(|new| new.name == old.name);
-        if let Some(new) = new.filter(|new| new.slots != old.slots) {
-            return Err(PlanError::TableSize { service: old.name.clone(), old: old.slots, new: new.slots });
-        }
+        let key = match new {
+            Some(new) if new.slots != old.slots => "table_size",
+            Some(new) if new.hash != old.hash => "hash",
+            _ => continue,
+        };
+        return Err(PlanError::Places { service: old.name.clone(), key });
     }
     let backends = |pool: usize| match config.pools.get(pool) {
         Some(pool) => intent.overlay.effective(pool).into_iter().map(|backend| backend.address).collect(),

@@ -181,8 +181,8 @@ impl KernelDatapath {
 impl KernelDatapath {
     /// `bpf_fib_lookup` answers for an interface that forwards. `lo` is one that no packet comes in by: the host does not
     /// become a router.
-    fn route(&mut self, forwards: bool) -> Result<(), DatapathError> {
-        if !forwards || !self.routing.is_empty() {
+    fn route(&mut self) -> Result<(), DatapathError> {
+        if !self.routing.is_empty() {
             return Ok(());
         }
         for name in ["ipv4/conf/lo/forwarding", "ipv6/conf/lo/forwarding"] {
@@ -196,26 +196,12 @@ impl KernelDatapath {
         Ok(())
     }
 
-    fn revert(&mut self) {
-        self.forwarding.revert(&mut self.settings);
-        self.shield.revert(&mut self.settings);
-    }
-}
-
-/// A task that ends with its owner.
-struct AbortOnDropHandle(JoinHandle<()>);
-
-impl Drop for AbortOnDropHandle {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Datapath for KernelDatapath {
-    async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
-        let target = State::of(desired, self.bounds)?;
+    /// Make the kernel what `target` says. On an error nothing has changed.
+    async fn change(&mut self, desired: &Desired, target: State) -> Result<(), DatapathError> {
         let plan = Plan::between(&self.in_force, &target);
-        self.route(!desired.forwards.is_empty())?;
+        if target.forwards() {
+            self.route()?;
+        }
         self.shield.apply(&mut self.settings, desired)?;
         if let Err(e) = self.forwarding.apply(&mut self.settings, &desired.forwards) {
             self.shield.revert(&mut self.settings);
@@ -249,6 +235,32 @@ impl Datapath for KernelDatapath {
             tracing::warn!(error = %e, "packets to addresses that are no service's any more are still looked at");
         }
         self.routes.keep_only(&self.netlink, self.in_force.addresses()).await;
+        Ok(())
+    }
+
+    fn revert(&mut self) {
+        self.forwarding.revert(&mut self.settings);
+        self.shield.revert(&mut self.settings);
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDropHandle(JoinHandle<()>);
+
+impl Drop for AbortOnDropHandle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Datapath for KernelDatapath {
+    async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
+        let target = State::of(desired, self.bounds)?;
+        let changed = self.change(desired, target).await;
+        if !self.in_force.forwards() {
+            self.routing.clear();
+        }
+        changed?;
         Ok(self.listeners.clone())
     }
 

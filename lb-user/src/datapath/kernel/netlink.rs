@@ -39,6 +39,8 @@ pub(super) struct Netlink {
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) index: u32,
+    /// Bytes of a packet at the most.
+    pub(super) mtu: Option<u32>,
     /// Id of the XDP program on it.
     pub(super) xdp: Option<u32>,
 }
@@ -56,10 +58,9 @@ pub(super) struct LocalRoute {
 pub(super) struct Route {
     /// Where packets leave.
     pub(super) interface: u32,
-    pub(super) interface_name: String,
     /// The next router; none: the address is a neighbour.
     pub(super) gateway: Option<IpAddr>,
-    /// Bytes of a packet at the most.
+    /// Bytes of a packet at the most, where the route has a bound of its own.
     pub(super) mtu: Option<u32>,
     /// It is this host.
     pub(super) local: bool,
@@ -151,19 +152,8 @@ impl Netlink {
                 _ => {}
             }
         }
-        let link = self.handle.link().get().match_index(interface).execute();
-        let links: Vec<LinkMessage> = answered("ask for an interface", link.try_collect()).await?;
-        let (mut interface_name, mut link_mtu) = (interface.to_string(), None);
-        for attribute in links.into_iter().flat_map(|link| link.attributes) {
-            match attribute {
-                LinkAttribute::IfName(name) => interface_name = name,
-                LinkAttribute::Mtu(mtu) => link_mtu = Some(mtu),
-                _ => {}
-            }
-        }
-        let mtu = mtu.into_iter().chain(link_mtu).min();
         let local = route.header.kind == RouteType::Local;
-        Ok(Route { interface, interface_name, gateway, mtu, local })
+        Ok(Route { interface, gateway, mtu, local })
     }
 
     /// `ip neigh add ADDRESS dev INTERFACE use`: find or check its MAC address, as if there were a packet for it.
@@ -205,15 +195,16 @@ fn tolerate(result: io::Result<()>, errno: rustix::io::Errno) -> io::Result<()> 
 
 fn interface(message: LinkMessage) -> Option<Interface> {
     let index = message.header.index;
-    let (mut name, mut xdp) = (None, None);
+    let (mut name, mut mtu, mut xdp) = (None, None, None);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
+            LinkAttribute::Mtu(bytes) => mtu = Some(bytes),
             LinkAttribute::Xdp(attributes) => xdp = program_id(&attributes),
             _ => {}
         }
     }
-    Some(Interface { name: name?, index, xdp })
+    Some(Interface { name: name?, index, mtu, xdp })
 }
 
 /// With programs in several modes the kernel names each under its mode alone.

@@ -139,6 +139,11 @@ impl State {
         at(port).or_else(|| at(0)).map(|value| value.id)
     }
 
+    /// Whether any service is forwarded.
+    pub(in crate::datapath) fn forwards(&self) -> bool {
+        !self.forwarded.is_empty()
+    }
+
     /// Whether a service is forwarded.
     pub(in crate::datapath) fn is_forwarded(&self, id: u32) -> bool {
         self.forwarded.contains(&id)

@@ -41,11 +41,15 @@ async fn what_concerns_forwarded_services_alone_never_reaches_the_worker() {
 }
 
 #[tokio::test]
-async fn a_ring_keeps_its_size_while_its_service_stands() {
+async fn what_places_flows_stays_while_its_service_stands() {
     let edge = Edge::start_with(L4).await;
+    for (key, line) in [("table_size", "table_size = 251"), ("hash", "hash = \"source\"")] {
+        let refused =
+            edge.reload(&L4.replace("forward =", &format!("{line}\nforward ="))).await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("`{key}` of service \"dns\" is fixed")), "{refused}");
+        assert_eq!(edge.world.desired.lock().unwrap().forwards[0].slots, 65_537);
+    }
     let other = L4.replace("forward =", "table_size = 251\nforward =");
-    let refused = edge.reload(&other).await.unwrap_err().to_string();
-    assert!(refused.contains("\"dns\" has a ring of 65537 slots, not 251"), "{refused}");
     edge.reload(&other.replace("service.dns", "service.names")).await.unwrap();
     assert_eq!(edge.world.desired.lock().unwrap().forwards[0].slots, 251);
 }

@@ -23,6 +23,7 @@ pub(super) fn trials() -> Vec<Trial> {
         Trial::test("flows that began before stay, flows that begin go on", before_and_after),
         Trial::test("a drained backend keeps its flows and gets no new one", drained),
         Trial::test("a dead backend's flows go on elsewhere, and are counted", dead),
+        Trial::test("what a service that is gone remembered is forgotten", gone),
         Trial::test("UDP flows that were known before stay", udp),
         Trial::test("a flow that begins again on the same ports is a new one", again),
         Trial::test("the kernel and the control plane choose the same backend", agree),
@@ -137,6 +138,19 @@ fn dead() -> Result<(), Failed> {
     }
     let lost = before.iter().filter(|backend| **backend == 2).count() as u64;
     assert_eq!(pool.probe.forwards()?[0].dead, lost);
+    Ok(())
+}
+
+fn gone() -> Result<(), Failed> {
+    let mut pool = Pool::new(ForwardHash::Flow, &[1])?;
+    pool.set([1, 2].map(|last| up(backend4(last))).to_vec())?;
+    assert!(pool.all(Pool::syn)?.contains(&2));
+    assert!(pool.probe.forwards()?[0].remembered > 0);
+    pool.probe.change(&Desired::default())?;
+    // The same service again, with other backends under the same numbers.
+    pool.set(vec![up(backend4(3))])?;
+    pool.set([3, 4].map(|last| up(backend4(last))).to_vec())?;
+    assert!(pool.all(Pool::ack)?.iter().all(|backend| *backend == 3), "flows that nobody knows began before");
     Ok(())
 }
 

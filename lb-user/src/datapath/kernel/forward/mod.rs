@@ -16,13 +16,13 @@ use std::net::{IpAddr, SocketAddr};
 use aya::Ebpf;
 use aya::maps::DevMapHash;
 use lb_common::abi::{self, Be16, FEATURE_NAT, ReverseValue};
-use rustix::time::{ClockId, clock_gettime};
 
 use self::reach::Reach;
 use self::state::{Nanos, Phase, Service};
-use self::sweep::sweep;
+use self::sweep::{is_of, sweep};
 use self::tables::{Content, Reverse, Tables};
 use super::error::failed;
+use super::monotonic;
 use super::netlink::Netlink;
 use super::plan::{key, number_of, wire};
 use super::settings::Settings;
@@ -36,6 +36,15 @@ pub(super) use self::reach::ask;
 const SWEEP_EVERY: Nanos = 1_000_000_000;
 const LOOK_EVERY: Nanos = 5_000_000_000;
 
+/// What became of flows that were remembered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    /// Taken out by the sweep.
+    purged: u64,
+    /// Gone though nobody took them out, at the last look.
+    evicted: u64,
+}
+
 /// Forwarded services as the kernel has them.
 pub(in crate::datapath) struct Forwarding {
     tables: Tables,
@@ -43,9 +52,8 @@ pub(in crate::datapath) struct Forwarding {
     before: Content,
     max_backends: u32,
     hash_seed: u64,
-    /// Remembered flows that were purged, and that were there at the last look, by service.
-    purged: BTreeMap<u32, u64>,
-    present: BTreeMap<u32, u64>,
+    /// By service: what became of remembered flows.
+    memory: BTreeMap<u32, Memory>,
     reach: Reach,
     swept: Nanos,
     looked: Nanos,
@@ -60,6 +68,10 @@ impl Forwarding {
     ) -> Result<Self, DatapathError> {
         let map = ebpf.take_map(abi::DEVICES).ok_or_else(|| absent(abi::DEVICES))?;
         let mut devices = DevMapHash::try_from(map).map_err(|e| failed("use the map DEVICES", &e))?;
+        if interfaces.len() > abi::MAX_DEVICES as usize {
+            let (count, bound) = (interfaces.len(), abi::MAX_DEVICES as usize);
+            return Err(DatapathError::Full { what: "interfaces", count, bound, key: "interfaces" });
+        }
         for index in interfaces.keys() {
             devices.insert(*index, *index, None, 0).map_err(|e| failed("write DEVICES", &e))?;
         }
@@ -69,8 +81,7 @@ impl Forwarding {
             before: Content::default(),
             max_backends: tuning.max_backends,
             hash_seed: tuning.hash_seed,
-            purged: BTreeMap::new(),
-            present: BTreeMap::new(),
+            memory: BTreeMap::new(),
             reach: Reach::new(interfaces),
             swept: 0,
             looked: 0,
@@ -85,7 +96,7 @@ impl Forwarding {
         desired: &[DesiredForward],
     ) -> Result<(), DatapathError> {
         let reverse = reverse(desired)?;
-        let state = self.in_force.state.next(desired, self.max_backends, now())?;
+        let state = self.in_force.state.next(desired, self.max_backends, monotonic())?;
         let next = Content { state, reverse };
         let led = self.tables.lead(&self.in_force, &next);
         self.before = std::mem::replace(&mut self.in_force, next);
@@ -101,7 +112,7 @@ impl Forwarding {
 
     /// The services of before are not led to any more: take away what they needed.
     pub(in crate::datapath) fn retire(&mut self, settings: &mut Settings) {
-        let retired = self.tables.retire(&self.before, &self.in_force);
+        let retired = self.tables.retire(&self.before, &self.in_force).and_then(|()| self.forget_gone());
         let nat = !self.in_force.reverse.is_empty();
         if let Err(e) = retired.and_then(|()| settings.set_features(FEATURE_NAT, nat)) {
             tracing::warn!(error = %e, "something of a forwarded service that is gone could not be removed");
@@ -119,9 +130,26 @@ impl Forwarding {
         }
     }
 
+    /// Forget flows of services that are gone: one of the same name would take them for its own.
+    fn forget_gone(&mut self) -> Result<(), DatapathError> {
+        let stands = |id: &u32| self.in_force.state.services.contains_key(id);
+        let unsettled = self.before.state.services.iter().filter(|(_, service)| service.phase != Phase::Settled);
+        let gone: Vec<u32> = unsettled.map(|(id, _)| *id).filter(|id| !stands(id)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let flows = self.tables.flows()?;
+        for id in gone {
+            let keys: Vec<_> = flows.iter().filter(|(_, value)| is_of(value, id)).map(|(key, _)| *key).collect();
+            self.tables.forget(&keys)?;
+            self.memory.entry(id).or_default().purged += keys.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Settle what has had its time, and look at the ways.
     pub(super) async fn tick(&mut self, netlink: &Netlink) {
-        let now = now();
+        let now = monotonic();
         if now >= self.swept.saturating_add(SWEEP_EVERY) {
             self.swept = now;
             if let Err(e) = self.ripen(now) {
@@ -138,24 +166,22 @@ impl Forwarding {
     }
 
     fn ripen(&mut self, now: Nanos) -> Result<(), DatapathError> {
-        let unsettled = |service: &Service| service.phase != Phase::Settled;
-        if !self.in_force.state.services.values().any(|service| unsettled(service)) {
+        let services = &self.in_force.state.services;
+        if services.values().all(|service| service.phase == Phase::Settled) {
             return Ok(());
         }
-        let flows = self.tables.flows()?;
+        let watched: Vec<_> = services.iter().filter(|(_, service)| service.phase == Phase::Watching).collect();
+        let flows = if watched.is_empty() { Vec::new() } else { self.tables.flows()? };
         let mut remembered = BTreeMap::new();
-        for (id, service) in &self.in_force.state.services {
-            if !unsettled(service) {
-                continue;
-            }
+        for (id, service) in watched {
             let swept = sweep(&flows, *id, service, now);
-            if service.phase == Phase::Watching {
-                self.tables.forget(&swept.delete)?;
-                *self.purged.entry(*id).or_default() += swept.delete.len() as u64;
-                self.present.insert(*id, swept.kept);
-            } else {
-                self.present.insert(*id, swept.kept + swept.delete.len() as u64);
-            }
+            self.tables.forget(&swept.delete)?;
+            let counter = self.tables.flow_counter(*id)?;
+            let memory = self.memory.entry(*id).or_default();
+            memory.purged += swept.delete.len() as u64;
+            // In a watched service nothing is remembered anew: what is in no count has been given to others.
+            let known = counter.forgotten + memory.purged + swept.kept;
+            memory.evicted = memory.evicted.max(counter.remembered.saturating_sub(known));
             remembered.insert(*id, swept.remembered);
         }
         let state = self.in_force.state.ripened(now, |id| remembered.remove(&id));
@@ -179,12 +205,7 @@ impl Forwarding {
     fn state(&self, id: u32, service: &Service) -> Result<ForwardState, DatapathError> {
         let flows = self.tables.flow_counter(id)?;
         let (moved, watched) = service.unsettled();
-        let known = [&self.purged, &self.present].map(|counts| counts.get(&id).copied().unwrap_or(0));
-        let evicted = match service.phase {
-            // Between two looks flows are remembered that were not there at the last one.
-            Phase::Moving(_) => 0,
-            _ => flows.remembered.saturating_sub(flows.forgotten + known[0] + known[1]),
-        };
+        let evicted = self.memory.get(&id).map_or(0, |memory| memory.evicted);
         let backends = service.backends.iter().map(|(address, standing)| {
             let counter = self.tables.backend_counter(standing.number)?;
             Ok(ForwardBackendState {
@@ -207,12 +228,6 @@ impl Forwarding {
             backends: backends.collect::<Result<_, DatapathError>>()?,
         })
     }
-}
-
-/// The time of `bpf_ktime_get_coarse_ns`.
-fn now() -> Nanos {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as Nanos * 1_000_000_000 + now.tv_nsec as Nanos
 }
 
 fn absent(name: &str) -> DatapathError {

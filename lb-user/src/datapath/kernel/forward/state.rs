@@ -25,7 +25,6 @@ pub(super) type Rings = [Vec<Slot>; 2];
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) services: BTreeMap<u32, Arc<Service>>,
-    numbers: BTreeMap<(u32, SocketAddr), Backend>,
 }
 
 /// A forwarded service as the kernel has it.
@@ -66,24 +65,19 @@ impl State {
     /// What the tables are to hold for `desired`, `max` backends at the most.
     pub(super) fn next(&self, desired: &[DesiredForward], max: u32, now: Nanos) -> Result<Self, DatapathError> {
         let mut next = Self::default();
-        let mut taken: BTreeSet<Backend> = BTreeSet::new();
-        // Numbers that stay are known before new ones are given.
-        for forward in desired {
-            if let Some(standing) = self.services.get(&forward.id) {
-                taken.extend(standing.backends.values().map(|backend| backend.number));
-            }
-        }
-        // A number whose service is gone may stand in a packet's way still: it is not given again in this step.
-        let mut free = (1..=max as Backend).filter(|n| !taken.contains(n) && !self.numbers.values().any(|m| m == n));
+        // A number whose service goes may stand in a packet's way still: it is not given again in this step.
+        let standing = self.services.values().flat_map(|service| service.backends.values());
+        let taken: BTreeSet<Backend> = standing.map(|backend| backend.number).collect();
+        let mut free = (1..=max as Backend).filter(|number| !taken.contains(number));
         for forward in desired {
             let before = self.services.get(&forward.id);
             if let Some(before) = before.filter(|before| before.forward == *forward) {
                 next.services.insert(forward.id, Arc::clone(before));
                 continue;
             }
-            if before.is_some_and(|before| before.forward.slots != forward.slots) {
-                let why = "`table_size` is fixed while the service stands, as every flow would move; give the service \
-                           another name, or restart the edge";
+            if before.is_some_and(|before| before.forward.places() != forward.places()) {
+                let why = "`table_size` and `hash` are fixed while the service stands, as every flow would move; give \
+                           the service another name, or restart the edge";
                 return Err(DatapathError::Forward { service: forward.name.clone(), why: why.to_owned() });
             }
             let number = |address| match before.and_then(|before| before.backends.get(&address)) {
@@ -98,8 +92,6 @@ impl State {
             })?;
             next.services.insert(forward.id, Arc::new(service));
         }
-        drop(free);
-        next.number();
         Ok(next)
     }
 
@@ -129,7 +121,6 @@ impl State {
                 }
             }
         }
-        next.number();
         next
     }
 
@@ -146,13 +137,6 @@ impl State {
             }
         }
         backends
-    }
-
-    fn number(&mut self) {
-        let numbers = self.services.iter().flat_map(|(id, service)| {
-            service.backends.iter().map(|(address, standing)| ((*id, *address), standing.number))
-        });
-        self.numbers = numbers.collect();
     }
 }
 
@@ -174,9 +158,12 @@ impl Service {
         for (address, standing) in before.into_iter().flat_map(|before| &before.backends) {
             backends.entry(*address).or_insert(Standing { alive: false, slots: 0, in_pool: false, ..*standing });
         }
+        let mut shares: BTreeMap<Backend, u32> = BTreeMap::new();
+        for number in targets.iter().flatten() {
+            *shares.entry(*number).or_default() += 1;
+        }
         for standing in backends.values_mut() {
-            let of = |target: &Vec<Backend>| target.iter().filter(|number| **number == standing.number).count();
-            standing.slots = targets.iter().map(of).sum::<usize>() as u32;
+            standing.slots = shares.get(&standing.number).copied().unwrap_or(0);
         }
         let rings = match before {
             // A family that the service had no address of has no flow to keep.

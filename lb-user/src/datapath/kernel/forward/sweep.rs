@@ -18,19 +18,27 @@ pub(super) struct Sweep {
     pub(super) kept: u64,
 }
 
+/// Whether a remembered flow is of the service `id`.
+pub(super) fn is_of(value: &FlowValue, id: u32) -> bool {
+    value.ring == abi::ring(id, false) || value.ring == abi::ring(id, true)
+}
+
 /// Look through `entries`, of which some are of the service `id`.
 pub(super) fn sweep(entries: &[(FlowKey, FlowValue)], id: u32, service: &Service, now: Nanos) -> Sweep {
     let mut sweep = Sweep::default();
+    let living = service.backends.values().filter(|standing| standing.alive);
+    let living: BTreeSet<Backend> = living.map(|standing| standing.number).collect();
     for (key, value) in entries {
-        let Some(family) = [false, true].into_iter().find(|v6| abi::ring(id, *v6) == value.ring) else { continue };
-        let family = usize::from(family);
+        if !is_of(value, id) {
+            continue;
+        }
+        let family = usize::from(value.ring == abi::ring(id, true));
         let silence =
             if key.protocol == u32::from(PROTO_UDP) { service.forward.udp_idle } else { service.forward.drain };
         let over = value.seen.saturating_add(u64::try_from(silence.as_nanos()).unwrap_or(Nanos::MAX)) <= now;
         let slot = service.rings[family].get(value.slot as usize);
         let needless = slot.is_none_or(|slot| u32::from(slot.current) == value.backend);
-        let number = value.backend as Backend;
-        let dead = service.backends.values().find(|standing| standing.number == number).is_none_or(|s| !s.alive);
+        let dead = !living.contains(&(value.backend as Backend));
         if over || needless || dead {
             sweep.delete.push(*key);
         } else {
