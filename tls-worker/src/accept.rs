@@ -6,8 +6,7 @@ use crate::http::serve;
 use crate::io::Metered;
 use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
 use crate::thread::Thread;
-use crate::tls;
-use rustls::ServerConfig;
+use crate::tls::{self, ServiceTls};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -76,13 +75,13 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
             tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
         }
         Some(tls) => {
-            let config = tls.config.clone();
+            let tls = tls.clone();
             let timeout = compiled.timeouts.handshake;
             let client = client("https");
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                if let Some(stream) = Box::pin(handshake(stream, config, timeout, &service.stats)).await {
-                    serve::tls(stream, client, registration).await;
+                if let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, &service.stats)).await {
+                    serve::tls(accepted.stream, client, registration).await;
                 }
             });
         }
@@ -91,17 +90,17 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
 
 async fn handshake(
     stream: Metered<TcpStream, ConnState>,
-    config: Arc<ServerConfig>,
+    tls: &ServiceTls,
     timeout: Duration,
     stats: &ServiceStats,
-) -> Option<tls::ClientTls> {
+) -> Option<tls::Accepted> {
     let began = Instant::now();
-    match tokio::time::timeout(timeout, tls::accept(stream, config)).await {
-        Ok(Ok(stream)) => {
-            let v13 = stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+    match tokio::time::timeout(timeout, tls::accept(stream, tls)).await {
+        Ok(Ok(accepted)) => {
+            let v13 = accepted.stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
             stats.handshakes[usize::from(v13)].inc();
             stats.handshake_seconds.observe(began.elapsed());
-            Some(stream)
+            Some(accepted)
         }
         Ok(Err((reason, stream))) => {
             stats.handshake_failures.inc(reason);

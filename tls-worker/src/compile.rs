@@ -2,12 +2,10 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, Mode, Snapshot};
+use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
 use crate::http::route::Router;
-use crate::tls::{self, TlsError, UpstreamIdentity};
+use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
-use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,29 +35,21 @@ pub(crate) struct Compiled {
     pub(crate) services: Vec<CompiledService>,
     pub(crate) pools: Vec<CompiledPool>,
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
-    certificates: Vec<(api::Certificate, Arc<CertifiedKey>)>,
+    pub(crate) handshakes: HandshakeLimits,
+    certificates: Vec<Ready>,
 }
 
 /// An [`api::Service`], ready.
 #[derive(Debug)]
 pub(crate) struct CompiledService {
     pub(crate) name: Arc<str>,
-    pub(crate) tls: Option<CompiledTls>,
+    pub(crate) mode: Mode,
+    pub(crate) tls: Option<Arc<ServiceTls>>,
     pub(crate) router: Router,
     pub(crate) routes: Vec<CompiledRoute>,
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
-}
-
-/// TLS of a service, with what it was made from.
-#[derive(Debug)]
-pub(crate) struct CompiledTls {
-    pub(crate) config: Arc<ServerConfig>,
-    source: api::ServerTls,
-    names: Vec<Vec<String>>,
-    keys: Vec<Arc<CertifiedKey>>,
-    ticketer: Arc<dyn ProducesTickets>,
 }
 
 /// A route's name, and its pool's place.
@@ -86,7 +76,8 @@ impl Compiled {
         if snapshot.generation <= last.generation {
             return Err(CompileError::Generation { given: snapshot.generation, current: last.generation });
         }
-        let mut new = Compiled { generation: snapshot.generation, ..Compiled::default() };
+        let mut new =
+            Compiled { generation: snapshot.generation, handshakes: snapshot.handshakes, ..Compiled::default() };
         for certificate in snapshot.certificates {
             let key = certified_key(&certificate, last)?;
             new.certificates.push((certificate, key));
@@ -104,7 +95,7 @@ impl Compiled {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
             }
             let compiled = new
-                .compile_service(&service, last)
+                .compile_service(&service, &snapshot.tickets, last)
                 .map_err(|problem| CompileError::Service { name: service.name, problem })?;
             new.services.push(compiled);
         }
@@ -120,7 +111,12 @@ impl Compiled {
         [(ip, port), (ip, None), (any, port), (any, None)].iter().find_map(|key| self.addresses.get(key)).copied()
     }
 
-    fn compile_service(&mut self, service: &api::Service, last: &Compiled) -> Result<CompiledService, String> {
+    fn compile_service(
+        &mut self,
+        service: &api::Service,
+        tickets: &TicketKeys,
+        last: &Compiled,
+    ) -> Result<CompiledService, String> {
         let index = self.services.len();
         for address in &service.addresses {
             let key = (address.address.to_canonical(), address.port);
@@ -140,7 +136,8 @@ impl Compiled {
             |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
         Ok(CompiledService {
             name: service.name.as_str().into(),
-            tls: self.compile_tls(service, last)?,
+            mode: service.mode,
+            tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
             router: Router::new(&service.routes),
             routes: service
                 .routes
@@ -153,39 +150,33 @@ impl Compiled {
         })
     }
 
-    fn compile_tls(&self, service: &api::Service, last: &Compiled) -> Result<Option<CompiledTls>, String> {
+    fn compile_tls(
+        &self,
+        service: &api::Service,
+        tickets: &TicketKeys,
+        last: &Compiled,
+    ) -> Result<Option<ServiceTls>, String> {
+        let word = match service.mode {
+            Mode::Http => "http",
+            Mode::Https => "https",
+            Mode::Tls => "tls",
+            Mode::Passthrough => "passthrough",
+        };
         let tls = match (service.mode, &service.tls) {
-            (Mode::Http, None) => return Ok(None),
-            (Mode::Https, Some(tls)) => tls,
-            (Mode::Http, Some(_)) => return Err("mode is http, but there is a TLS table".into()),
-            (Mode::Https, None) => return Err("mode is https, but there is no TLS table".into()),
+            (Mode::Http | Mode::Passthrough, None) => return Ok(None),
+            (Mode::Https | Mode::Tls, Some(tls)) => tls,
+            (_, Some(_)) => return Err(format!("mode is {word}, but there is a TLS table")),
+            (_, None) => return Err(format!("mode is {word}, but there is no TLS table")),
         };
-        let have = self.certificates.len();
-        let place = |i: &usize| self.certificates.get(*i).ok_or(format!("points to certificate {i} of {have}"));
-        let picked = tls.certificates.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-        let names: Vec<_> = picked.iter().map(|(c, _)| c.names.clone()).collect();
-        let keys: Vec<_> = picked.iter().map(|(_, k)| k.clone()).collect();
-        let before = last.services.iter().find(|s| *s.name == service.name).and_then(|s| s.tls.as_ref());
-        let ticketer = match before {
-            Some(t) => t.ticketer.clone(),
-            None => tls::ticketer().map_err(|e| e.to_string())?,
-        };
-        let same_policy = |t: &&CompiledTls| t.source.min_version == tls.min_version && t.source.http2 == tls.http2;
-        let config = match before.filter(same_policy) {
-            Some(t) if t.names == names && same_keys(&t.keys, &keys) => t.config.clone(),
-            _ => tls::server_config(tls, names.iter().map(Vec::as_slice).zip(keys.iter().cloned()), ticketer.clone())
-                .map_err(|e| e.to_string())?,
-        };
-        Ok(Some(CompiledTls { config, source: tls.clone(), names, keys, ticketer }))
+        let before = last.services.iter().find(|s| *s.name == service.name).and_then(|s| s.tls.as_deref());
+        let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
+        ready.map(Some).map_err(|e| e.to_string())
     }
 }
 
-fn same_keys(a: &[Arc<CertifiedKey>], b: &[Arc<CertifiedKey>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
-    let same = |(c, _): &&(api::Certificate, _)| c.chain == certificate.chain && c.key == certificate.key;
+    let same =
+        |(c, _): &&Ready| c.chain == certificate.chain && c.key == certificate.key && c.staple == certificate.staple;
     if let Some((_, key)) = last.certificates.iter().find(same) {
         return Ok(key.clone());
     }

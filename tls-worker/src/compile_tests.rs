@@ -1,7 +1,7 @@
 //! What a snapshot is refused for, and what of the last one is kept.
 
 use super::*;
-use crate::api::{Backend, BackendState, Certificate, Der, ListenAddress, Pool, Route, ServerTls, Service, TlsVersion};
+use crate::api::*;
 use crate::tls::tests::certificate;
 use std::time::Duration;
 
@@ -14,11 +14,18 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
             addresses: vec![ListenAddress { address: "192.0.2.1".parse().unwrap(), port: Some(443) }],
             mode: Mode::Https,
             tls: Some(ServerTls {
-                certificates: (0..certificates.len()).collect(),
-                min_version: TlsVersion::V12,
-                http2: true,
+                policies: vec![SniPolicy { certificates: (0..certificates.len()).collect(), ..SniPolicy::default() }],
+                strict_sni: false,
+                alpn: vec!["h2".into(), "http/1.1".into()],
             }),
-            routes: vec![Route { name: "0".into(), hosts: vec![], path_prefix: None, pool: 0 }],
+            routes: vec![Route {
+                name: "0".into(),
+                hosts: vec![],
+                path_prefix: None,
+                alpn: vec![],
+                pool: 0,
+                client_cert: vec![],
+            }],
             timeouts: ClientTimeouts { handshake: second, header: second, idle: second },
             served_by_header: Some("x-served-by".into()),
             max_connections_per_thread: 10,
@@ -30,8 +37,11 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
             tls: None,
             timeouts: BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             max_idle_per_thread: 4,
+            proxy_v2: false,
         }],
         certificates,
+        tickets: TicketKeys { keys: vec![Secret::new(vec![7; 48])], lifetime_seconds: 3600 },
+        handshakes: HandshakeLimits::default(),
     }
 }
 
@@ -45,8 +55,8 @@ fn what_is_wrong_is_said_with_its_place() {
     let table: [(&str, Change); 14] = [
         ("generation 0 is not above 0", |s| s.generation = 0),
         ("route \"0\" points to pool 7 of 1", |s| s.services[0].routes[0].pool = 7),
-        ("points to certificate 3 of 1", |s| s.services[0].tls.as_mut().unwrap().certificates = vec![3]),
-        ("no certificate", |s| s.services[0].tls.as_mut().unwrap().certificates.clear()),
+        ("points to certificate 3 of 1", |s| s.services[0].tls.as_mut().unwrap().policies[0].certificates = vec![3]),
+        ("no certificate", |s| s.services[0].tls.as_mut().unwrap().policies[0].certificates.clear()),
         ("mode is http, but", |s| s.services[0].mode = Mode::Http),
         ("there is no TLS table", |s| s.services[0].tls = None),
         ("\"x served\" is no header name", |s| s.services[0].served_by_header = Some("x served".into())),
@@ -63,7 +73,7 @@ fn what_is_wrong_is_said_with_its_place() {
             s.pools[0].backends.push(backend);
         }),
         ("certificate \"a.test\": the chain is empty", |s| s.certificates[0].chain.clear()),
-        ("certificate \"a.test\": the private key is neither", |s| s.certificates[0].key = Der(vec![1, 2, 3])),
+        ("certificate \"a.test\": the private key is neither", |s| s.certificates[0].key = Secret::new(vec![1, 2, 3])),
     ];
     for (expected, change) in table {
         let mut s = snapshot(1, one_certificate());
@@ -89,7 +99,7 @@ fn bad_backend_tls_is_refused() {
         (false, vec![], Some("not a name".to_string()), "server_name \"not a name\" is no host name"),
     ] {
         let mut s = snapshot(1, one_certificate());
-        s.pools[0].tls = Some(api::UpstreamTls { verify, roots, server_name: name });
+        s.pools[0].tls = Some(api::UpstreamTls { verify, roots, server_name: name, ..Default::default() });
         let error = Compiled::new(s, &Compiled::default()).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected:?} is not in {error:?}");
     }
@@ -99,26 +109,30 @@ fn bad_backend_tls_is_refused() {
 fn what_did_not_change_is_taken_over_and_what_did_is_not() {
     let certificates = one_certificate();
     let mut first = snapshot(1, certificates.clone());
-    first.pools[0].tls = Some(api::UpstreamTls { verify: false, roots: vec![], server_name: None });
+    first.pools[0].tls = Some(api::UpstreamTls::default());
     let old = Compiled::new(first.clone(), &Compiled::default()).unwrap();
 
     let mut same = first.clone();
     same.generation = 2;
     same.pools[0].backends[0].state = BackendState::Down;
     let new = Compiled::new(same, &old).unwrap();
-    let tls = |c: &Compiled| c.services[0].tls.as_ref().unwrap().config.clone();
-    let ticketer = |c: &Compiled| c.services[0].tls.as_ref().unwrap().ticketer.clone();
+    let tls = |c: &Compiled| c.services[0].tls.as_ref().unwrap().policy(0).clone();
+    // rustls keeps no ticket of what it is: whether one opens another's is told by opening it.
+    let opens = |a: &Compiled, b: &Compiled| {
+        let ticket = tls(a).config.ticketer.encrypt(b"session").unwrap();
+        tls(b).config.ticketer.decrypt(&ticket).is_some()
+    };
     let identity = |c: &Compiled| c.pools[0].tls.as_ref().unwrap().id;
     assert!(Arc::ptr_eq(&tls(&old), &tls(&new)));
     assert_eq!(identity(&old), identity(&new));
 
     let mut other = first.clone();
     other.generation = 3;
-    other.services[0].tls.as_mut().unwrap().min_version = TlsVersion::V13;
+    other.services[0].tls.as_mut().unwrap().policies[0].protocol.min_version = TlsVersion::V13;
     other.pools[0].tls.as_mut().unwrap().server_name = Some("b.test".into());
     let newer = Compiled::new(other, &new).unwrap();
     assert!(!Arc::ptr_eq(&tls(&new), &tls(&newer)));
-    assert!(Arc::ptr_eq(&ticketer(&new), &ticketer(&newer)), "sessions survive a change of policy");
+    assert!(opens(&new, &newer), "sessions survive a change of policy");
     assert_ne!(identity(&new), identity(&newer));
 }
 

@@ -164,6 +164,8 @@ impl Control {
                 let report = self.report().await;
                 self.answer(Event::Report(Box::new(report))).await;
             }
+            // No thread asks yet.
+            Command::Ocsp(_) => {}
             Command::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms), "the control plane").await?,
         }
         Ok(())

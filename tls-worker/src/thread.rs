@@ -244,6 +244,9 @@ impl Thread {
             connections_on_cpu: self.stats.on_cpu.get(),
             connections_unknown: self.stats.unknown.get(),
             connections_active: self.stats.active.get(),
+            handshakes_active: self.stats.handshakes_active.get(),
+            handshakes_waiting: self.stats.handshakes_waiting.get(),
+            handshakes_queued: self.stats.handshakes_queued.get(),
         });
         for ((pool, backend), kept) in self.backends.borrow().iter() {
             report.backends.push(crate::api::BackendReport {

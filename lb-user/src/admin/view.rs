@@ -79,6 +79,7 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
     let report = edge.worker.report.services.iter().find(|report| report.service == name);
     let sum = |list: &[(String, u64)]| list.iter().map(|(_, n)| n).sum();
     let tls = service.tls.as_ref();
+    let policy = tls.and_then(|tls| tls.policies.first());
     let route = |route: &api::Route| RouteView {
         name: route.name.clone(),
         hosts: route.hosts.clone(),
@@ -89,12 +90,12 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
     Some(ServiceView {
         row: service_row(edge, service),
         id: edge.ids.id(name),
-        certificates: tls.iter().flat_map(|tls| &tls.certificates).filter_map(certificate).collect(),
-        min_tls: tls.map(|tls| match tls.min_version {
+        certificates: policy.iter().flat_map(|policy| &policy.certificates).filter_map(certificate).collect(),
+        min_tls: policy.map(|policy| match policy.protocol.min_version {
             TlsVersion::V12 => "1.2".into(),
             TlsVersion::V13 => "1.3".into(),
         }),
-        http2: tls.map(|tls| tls.http2),
+        http2: tls.map(|tls| tls.alpn.iter().any(|name| name == "h2")),
         routes: service.routes.iter().map(route).collect(),
         connections_refused: report.map_or(0, |r| r.connections_refused),
         received_bytes: report.map_or(0, |r| r.received_bytes),
@@ -136,6 +137,8 @@ fn service_row(edge: &State, service: &api::Service) -> ServiceRow {
         mode: match service.mode {
             Mode::Http => "http".into(),
             Mode::Https => "https".into(),
+            Mode::Tls => "tls".into(),
+            Mode::Passthrough => "passthrough".into(),
         },
         addresses: service.addresses.iter().map(listen_address).collect(),
         protocols: vec![Protocol::Tcp],

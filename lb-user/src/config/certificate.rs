@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 use tls_worker::api::tls::{TlsError, certified_key};
-use tls_worker::api::{self, Der};
+use tls_worker::api::{self, Der, Secret};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// A PEM file is at most so long, bytes: a bundle of all public roots has a quarter of it.
@@ -39,7 +39,8 @@ pub(super) fn certificate(
         name: name.value.clone(),
         names: Vec::new(),
         chain: chain.iter().map(|der| Der(der.to_vec())).collect(),
-        key: Der(key.secret_der().to_vec()),
+        key: Secret::new(key.secret_der().to_vec()),
+        staple: None,
     };
     match certified_key(&certificate) {
         Ok(_) => {}

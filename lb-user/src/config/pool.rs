@@ -121,7 +121,12 @@ fn tls(mut section: Section<'_>, p: &mut Problems, dir: &Path) -> UpstreamTls {
         None if verify && !section.has("ca") => system_roots(&section, p),
         None => Vec::new(),
     };
-    let tls = UpstreamTls { verify, roots: roots.iter().map(|der| Der(der.to_vec())).collect(), server_name };
+    let tls = UpstreamTls {
+        verify,
+        roots: roots.iter().map(|der| Der(der.to_vec())).collect(),
+        server_name,
+        ..UpstreamTls::default()
+    };
     // Without roots the problem is told already.
     if !tls.roots.is_empty()
         && let Err(error) = upstream_identity(&tls)

@@ -11,7 +11,9 @@ use super::shield;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
-use tls_worker::api::{ClientTimeouts, ListenAddress, Mode, Route, ServerTls, Service, TlsVersion};
+use tls_worker::api::{
+    ClientTimeouts, ListenAddress, Mode, Protocol, Route, ServerTls, Service, SniPolicy, TlsVersion,
+};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -159,7 +161,7 @@ fn tls(section: &mut Section<'_>, p: &mut Problems, mode: Option<Mode>, certific
             }
             None
         }
-        Mode::Https => {
+        Mode::Https | Mode::Tls | Mode::Passthrough => {
             if !section.has("certificates") || names.is_some_and(|names| names.is_empty()) {
                 p.push(
                     Problem::error(section.span_of("certificates"), format!("{} has no certificate", section.title))
@@ -168,10 +170,12 @@ fn tls(section: &mut Section<'_>, p: &mut Problems, mode: Option<Mode>, certific
                         ),
                 );
             }
+            let protocol = Protocol { min_version: min_version.unwrap_or(TlsVersion::V12), ..Protocol::default() };
+            let alpn = if http2.unwrap_or(true) { &["h2", "http/1.1"][..] } else { &["http/1.1"] };
             Some(ServerTls {
-                certificates,
-                min_version: min_version.unwrap_or(TlsVersion::V12),
-                http2: http2.unwrap_or(true),
+                policies: vec![SniPolicy { certificates, protocol, ..SniPolicy::default() }],
+                strict_sni: false,
+                alpn: alpn.iter().map(ToString::to_string).collect(),
             })
         }
     }
@@ -237,7 +241,17 @@ fn route(number: usize, value: &Value<'_>, p: &mut Problems, pools: &mut Refs) -
         None => (number.to_string(), section.span.clone()),
     };
     section.finish(p);
-    Some((span, Route { name, hosts: hosts.into_iter().map(|at| at.value).collect(), path_prefix, pool: pool? }))
+    Some((
+        span,
+        Route {
+            name,
+            hosts: hosts.into_iter().map(|at| at.value).collect(),
+            path_prefix,
+            alpn: Vec::new(),
+            pool: pool?,
+            client_cert: Vec::new(),
+        },
+    ))
 }
 
 /// Routes in the order of matching: exact host before wildcard before none, the longer wildcard first, then the
@@ -257,7 +271,14 @@ fn in_order(routes: Vec<Route>, pool: Option<usize>) -> Vec<Route> {
     }
     let path_rank = |route: &Route| usize::MAX - route.path_prefix.as_ref().map_or(0, String::len);
     ranked.sort_by_key(|(host, route)| (*host, path_rank(route)));
-    let own = pool.map(|pool| Route { name: DEFAULT_ROUTE.into(), hosts: Vec::new(), path_prefix: None, pool });
+    let own = pool.map(|pool| Route {
+        name: DEFAULT_ROUTE.into(),
+        hosts: Vec::new(),
+        path_prefix: None,
+        alpn: Vec::new(),
+        pool,
+        client_cert: Vec::new(),
+    });
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
 }
 
@@ -275,7 +296,14 @@ mod tests {
 
     fn route(name: &str, hosts: &[&str], path: Option<&str>) -> Route {
         let hosts = hosts.iter().map(|h| h.to_string()).collect();
-        Route { name: name.into(), hosts, path_prefix: path.map(Into::into), pool: 0 }
+        Route {
+            name: name.into(),
+            hosts,
+            path_prefix: path.map(Into::into),
+            alpn: Vec::new(),
+            pool: 0,
+            client_cert: Vec::new(),
+        }
     }
 
     #[test]
@@ -299,7 +327,7 @@ mod tests {
         #[test]
         fn no_route_or_host_is_lost(lists in prop::collection::vec(prop::collection::vec("(\\*\\.)?[ab]{1,3}", 0..4), 0..6)) {
             let routes: Vec<Route> = lists.iter().enumerate()
-                .map(|(i, hosts)| Route { name: i.to_string(), hosts: hosts.clone(), path_prefix: None, pool: i })
+                .map(|(i, hosts)| Route { hosts: hosts.clone(), pool: i, ..route(&i.to_string(), &[], None) })
                 .collect();
             let order = in_order(routes.clone(), None);
             for before in &routes {

@@ -138,7 +138,7 @@ fn a_good_config_is_taken_whole() {
     assert_eq!(config.certificates[0].names, ["www.example.com", "*.example.org"]);
     let web = &config.services[0];
     assert_eq!((web.name.as_str(), web.mode), ("web", Mode::Https));
-    assert_eq!(web.tls.as_ref().unwrap().min_version, TlsVersion::V13);
+    assert_eq!(web.tls.as_ref().unwrap().policies[0].protocol.min_version, TlsVersion::V13);
     assert_eq!(web.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["api", DEFAULT_ROUTE]);
     assert_eq!(web.routes[0].path_prefix.as_deref(), Some("/api"));
     assert_eq!(config.pools[web.routes[0].pool].name, "api");

@@ -196,12 +196,15 @@ pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, gener
         tls: pool.tls.clone(),
         timeouts: pool.timeouts,
         max_idle_per_thread: pool.max_idle,
+        proxy_v2: false,
     });
     Snapshot {
         generation,
         services: config.services.clone(),
         pools: pools.collect(),
         certificates: config.certificates.clone(),
+        tickets: api::TicketKeys::default(),
+        handshakes: api::HandshakeLimits::default(),
     }
 }
 

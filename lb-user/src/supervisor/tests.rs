@@ -48,6 +48,7 @@ async fn fake_worker() -> i32 {
                 served.0.store(snapshot.generation, std::sync::atomic::Ordering::SeqCst);
                 Event::Applied { generation: snapshot.generation }
             }
+            Told::Ocsp(_) => continue,
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {
                     connections: served.1.load(std::sync::atomic::Ordering::SeqCst),

@@ -6,16 +6,19 @@
 
 mod report;
 mod snapshot;
+mod tls_words;
 pub mod wire;
 
 /// What the control plane asks of TLS itself, so that a certificate is checked, and a backend met, by the same code
 /// that serves: [`tls::certified_key`] and [`tls::upstream_identity`].
 pub mod tls {
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
+    pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
 pub use report::*;
 pub use snapshot::*;
+pub use tls_words::*;
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -34,6 +37,8 @@ pub enum Command {
     Unlisten(Vec<u64>),
     /// Serve by this from now on. Answered by [`Event::Applied`] or [`Event::Rejected`].
     Apply(Box<Snapshot>),
+    /// What the agents found out about a client's certificate: the answer to [`Event::Ocsp`].
+    Ocsp(OcspAnswer),
     /// Answered by [`Event::Report`] within a second, with what the threads answered by then.
     Report,
     /// Accept no more, end what is idle, give the rest this long (milliseconds), then exit with 0.
@@ -99,9 +104,49 @@ pub enum Event {
     },
     /// Counters since the worker began.
     Report(Box<Report>),
+    /// A client showed a certificate whose state is to be asked of its issuer's responder. Answered by
+    /// [`Command::Ocsp`] when it is known, or known that it cannot be; the worker does not wait for longer than a
+    /// handshake may take.
+    Ocsp(OcspQuery),
     /// The first command was not understood; the worker exits.
     Refused {
         /// Why.
         reason: String,
     },
+}
+
+/// A question about one certificate. It was verified before: its issuer is one that the config trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OcspQuery {
+    /// Issuer's certificate.
+    pub issuer: Der,
+    /// Client's certificate.
+    pub certificate: Der,
+    /// URL to ask instead of the one that the certificate names.
+    pub responder: Option<String>,
+}
+
+/// What is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OcspAnswer {
+    /// What was asked.
+    pub query: OcspQuery,
+    /// The answer.
+    pub status: OcspStatus,
+    /// It holds so long, seconds from now.
+    pub valid_seconds: u32,
+}
+
+/// State of a certificate (RFC 6960, 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OcspStatus {
+    /// Not revoked.
+    Good,
+    /// Revoked.
+    Revoked,
+    /// The responder does not know it.
+    Unknown,
+    /// No usable answer was had.
+    Unavailable,
 }

@@ -70,6 +70,15 @@ pub struct ThreadReport {
     pub connections_unknown: u64,
     /// Connections open now.
     pub connections_active: u64,
+    /// Handshakes under way now.
+    #[serde(default)]
+    pub handshakes_active: u64,
+    /// Of these, waiting for their turn to compute.
+    #[serde(default)]
+    pub handshakes_waiting: u64,
+    /// Handshakes that had to wait for their turn.
+    #[serde(default)]
+    pub handshakes_queued: u64,
 }
 
 /// One service.
@@ -89,8 +98,21 @@ pub struct ServiceReport {
     pub sent_bytes: u64,
     /// Handshakes done, by version ("1.2", "1.3").
     pub handshakes: Vec<(String, u64)>,
+    /// Handshakes done, by how ("full", "resumed", "retried": full, after a HelloRetryRequest).
+    #[serde(default)]
+    pub sessions: Vec<(String, u64)>,
+    /// Full handshakes done, by key exchange group (IANA name).
+    #[serde(default)]
+    pub groups: Vec<(String, u64)>,
     /// Handshakes failed, by reason.
     pub handshake_failures: Vec<(String, u64)>,
+    /// Connections closed at accept because of a bound of handshakes ("at_once", "per_source").
+    #[serde(default)]
+    pub handshakes_refused: Vec<(String, u64)>,
+    /// Client certificates that were asked for, by what came of it ("none", "verified", "unknown_ca", "expired",
+    /// "revoked", …).
+    #[serde(default)]
+    pub client_certs: Vec<(String, u64)>,
     /// Time of handshakes done, from accept.
     pub handshake_seconds: Histogram,
     /// Requests that got an answer from the edge itself before any route was chosen, by reason.

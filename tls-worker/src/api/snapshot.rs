@@ -1,9 +1,8 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -18,6 +17,39 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// Certificates that services point into.
     pub certificates: Vec<Certificate>,
+    /// Keys of session tickets.
+    #[serde(default)]
+    pub tickets: TicketKeys,
+    /// Bounds of handshakes.
+    #[serde(default)]
+    pub handshakes: HandshakeLimits,
+}
+
+/// Bounds of what is not a connection yet. Each of one worker thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandshakeLimits {
+    /// Handshakes under way at once, those included whose ClientHello is not whole; more are closed at accept.
+    pub at_once: u32,
+    /// The same of one source (an IPv4 address, an IPv6 /64).
+    pub per_source: u32,
+    /// Handshakes that compute before established connections get their turn again; the others queue.
+    pub per_turn: u32,
+    /// Longest ClientHello, bytes.
+    pub max_client_hello: u32,
+    /// Bytes of TLS records in a row that hold nothing for HTTP or the backend, before the connection is ended.
+    pub max_empty_bytes: u32,
+}
+
+impl Default for HandshakeLimits {
+    fn default() -> Self {
+        HandshakeLimits {
+            at_once: 4096,
+            per_source: 256,
+            per_turn: 4,
+            max_client_hello: 16 << 10,
+            max_empty_bytes: 64 << 10,
+        }
+    }
 }
 
 /// A virtual server.
@@ -29,9 +61,9 @@ pub struct Service {
     pub addresses: Vec<ListenAddress>,
     /// What is spoken there.
     pub mode: Mode,
-    /// For [`Mode::Https`].
+    /// For [`Mode::Https`] and [`Mode::Tls`].
     pub tls: Option<ServerTls>,
-    /// In the order of matching; the first that matches is taken. None matches: 404.
+    /// In the order of matching; the first that matches is taken. None matches: 404, or without HTTP no connection.
     pub routes: Vec<Route>,
     /// Deadlines towards clients.
     pub timeouts: ClientTimeouts,
@@ -58,71 +90,10 @@ pub enum Mode {
     Http,
     /// TLS, then HTTP/1.1 or HTTP/2 by ALPN.
     Https,
-}
-
-/// TLS towards clients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ServerTls {
-    /// Into [`Snapshot::certificates`]; picked by SNI, the first is the default.
-    pub certificates: Vec<usize>,
-    /// Lowest version.
-    pub min_version: TlsVersion,
-    /// Whether `h2` is offered by ALPN beside `http/1.1`.
-    pub http2: bool,
-}
-
-/// Versions of TLS that are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TlsVersion {
-    /// RFC 5246
-    #[serde(rename = "1.2")]
-    V12,
-    /// RFC 8446
-    #[serde(rename = "1.3")]
-    V13,
-}
-
-/// A certificate chain with its key.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// Name in the config.
-    pub name: String,
-    /// DNS names (also `*.example.com`) that it is served for, lower case.
-    pub names: Vec<String>,
-    /// DER, leaf first.
-    pub chain: Vec<Der>,
-    /// PKCS#8, PKCS#1 or SEC1 private key, DER.
-    pub key: Der,
-}
-
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The key stays out of every log.
-        f.debug_struct("Certificate").field("name", &self.name).field("names", &self.names).finish_non_exhaustive()
-    }
-}
-
-/// DER bytes; base64 on the wire.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Der(pub Vec<u8>);
-
-impl std::fmt::Debug for Der {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Der({} bytes)", self.0.len())
-    }
-}
-
-impl Serialize for Der {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Der {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        STANDARD.decode(text).map(Der).map_err(serde::de::Error::custom)
-    }
+    /// TLS, then bytes to and from a backend, as they are.
+    Tls,
+    /// Bytes to and from a backend that has the TLS; the ClientHello says which.
+    Passthrough,
 }
 
 /// Which requests go to which pool.
@@ -130,12 +101,19 @@ impl<'de> Deserialize<'de> for Der {
 pub struct Route {
     /// Name in the config. A route with hosts of different rank stands here once for each rank, under one name.
     pub name: String,
-    /// Lower case, without port, `*.` allowed in front; empty: every host.
+    /// Lower case, without port, `*.` allowed in front; empty: every host. Without HTTP it is the SNI.
     pub hosts: Vec<String>,
     /// Gateway API's `PathPrefix`: whole path elements. None: every path.
     pub path_prefix: Option<String>,
+    /// For [`Mode::Tls`] and [`Mode::Passthrough`]: ALPN names, one of which the client offers (passthrough) or
+    /// was agreed on (tls). Empty: any, or none.
+    #[serde(default)]
+    pub alpn: Vec<String>,
     /// Into [`Snapshot::pools`].
     pub pool: usize,
+    /// What the backend is told of a client's certificate.
+    #[serde(default)]
+    pub client_cert: Vec<ClientCertHeader>,
 }
 
 /// Deadlines towards clients.
@@ -164,6 +142,10 @@ pub struct Pool {
     pub timeouts: BackendTimeouts,
     /// Idle connections that one thread keeps to one backend.
     pub max_idle_per_thread: u32,
+    /// For connections of [`Mode::Tls`] and [`Mode::Passthrough`]: the client's address goes ahead in a PROXY
+    /// protocol header, version 2.
+    #[serde(default)]
+    pub proxy_v2: bool,
 }
 
 /// How a backend is chosen.
@@ -199,17 +181,6 @@ pub enum BackendState {
     Draining,
     /// No: the operator says so.
     Disabled,
-}
-
-/// TLS towards a backend.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UpstreamTls {
-    /// Whether chain and name are verified.
-    pub verify: bool,
-    /// Trusted roots, DER. The control plane fills in the system's.
-    pub roots: Vec<Der>,
-    /// Name sent as SNI and verified; none: the backend's IP address is verified and no SNI is sent.
-    pub server_name: Option<String>,
 }
 
 /// Deadlines towards backends.

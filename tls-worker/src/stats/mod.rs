@@ -1,8 +1,10 @@
 //! What is counted. Every thread owns its counters and is the only one to write them; the control loop asks a thread
 //! for its [`Report`] by message and sums the answers. Counters are kept by name, so they outlive a snapshot.
 
+mod reasons;
 mod sum;
 
+pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
 use crate::api::{DURATION_BUCKETS, Histogram, Report, RequestReport, ServiceReport};
@@ -66,89 +68,6 @@ impl HistogramCells {
     }
 }
 
-/// An enum that counters are kept by: its names are those of [`crate::api`] and of the metrics.
-macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            pub(crate) const NAMES: &'static [&'static str] = &[$($text),*];
-        }
-
-        impl From<$name> for usize {
-            fn from(reason: $name) -> usize { reason as usize }
-        }
-    };
-}
-
-reasons! {
-    /// Why a TLS handshake failed.
-    HandshakeFailure {
-        /// Not done by the deadline.
-        Timeout = "timeout",
-        /// The client went away.
-        Closed = "closed",
-        /// What came is no TLS record.
-        NotTls = "not_tls",
-        /// What came is an HTTP request in clear text.
-        PlainHttp = "plain_http",
-        /// No cipher suite, group or signature scheme in common.
-        NoSharedCipher = "no_shared_cipher",
-        /// No version or application protocol in common.
-        NoSharedProtocol = "no_shared_protocol",
-        /// The client did not like our certificate, and said so.
-        BadCertificate = "bad_certificate",
-        /// Anything else.
-        Other = "other",
-    }
-}
-
-reasons! {
-    /// Why the edge itself answered a request.
-    Rejection {
-        /// Host or authority is missing, there more than once, malformed, or contradicts itself.
-        Host = "host",
-        /// CONNECT or TRACE.
-        Method = "method",
-        /// A request target that is neither a path nor an absolute URI.
-        Target = "target",
-        /// No route matches.
-        NoRoute = "no_route",
-    }
-}
-
-reasons! {
-    /// Deadlines towards clients.
-    ClientTimeout {
-        /// TLS handshake.
-        Handshake = "handshake",
-        /// Header of a request.
-        Header = "header",
-        /// No request, or no byte while one is open.
-        Idle = "idle",
-    }
-}
-
-reasons! {
-    /// How a backend failed.
-    BackendFailure {
-        /// TCP connect refused or unreachable.
-        Connect = "connect",
-        /// TCP connect or TLS handshake not done by the deadline.
-        ConnectTimeout = "connect_timeout",
-        /// TLS handshake or verification.
-        Tls = "tls",
-        /// No response header by the deadline.
-        ResponseTimeout = "response_timeout",
-        /// Closed, or spoke no HTTP, before the response was whole.
-        Reset = "reset",
-        /// Silent while a body was open.
-        IdleTimeout = "idle_timeout",
-    }
-}
-
 /// Counters by a `reasons!` enum.
 #[derive(Debug)]
 pub(crate) struct ByReason<const N: usize>([Counter; N]);
@@ -178,6 +97,9 @@ pub(crate) struct ThreadStats {
     pub(crate) on_cpu: Counter,
     pub(crate) unknown: Counter,
     pub(crate) active: Counter,
+    pub(crate) handshakes_active: Counter,
+    pub(crate) handshakes_waiting: Counter,
+    pub(crate) handshakes_queued: Counter,
 }
 
 /// Counters of a service.
@@ -190,7 +112,11 @@ pub(crate) struct ServiceStats {
     pub(crate) sent: Counter,
     /// TLS 1.2, TLS 1.3
     pub(crate) handshakes: [Counter; 2],
+    pub(crate) sessions: ByReason<{ Session::NAMES.len() }>,
+    pub(crate) groups: ByReason<{ Group::NAMES.len() }>,
     pub(crate) handshake_failures: ByReason<{ HandshakeFailure::NAMES.len() }>,
+    pub(crate) handshakes_refused: ByReason<{ HandshakeRefused::NAMES.len() }>,
+    pub(crate) client_certs: ByReason<{ ClientCert::NAMES.len() }>,
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
@@ -207,7 +133,11 @@ impl ServiceStats {
             received_bytes: self.received.get(),
             sent_bytes: self.sent.get(),
             handshakes: versions.filter(|(_, n)| n.get() > 0).map(|(v, n)| (v.to_owned(), n.get())).collect(),
+            sessions: self.sessions.read(Session::NAMES),
+            groups: self.groups.read(Group::NAMES),
             handshake_failures: self.handshake_failures.read(HandshakeFailure::NAMES),
+            handshakes_refused: self.handshakes_refused.read(HandshakeRefused::NAMES),
+            client_certs: self.client_certs.read(ClientCert::NAMES),
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),

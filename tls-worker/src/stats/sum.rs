@@ -52,7 +52,11 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     to.sent_bytes += from.sent_bytes;
     to.handshake_seconds.merge(&from.handshake_seconds);
     add_pairs(&mut to.handshakes, from.handshakes);
+    add_pairs(&mut to.sessions, from.sessions);
+    add_pairs(&mut to.groups, from.groups);
     add_pairs(&mut to.handshake_failures, from.handshake_failures);
+    add_pairs(&mut to.handshakes_refused, from.handshakes_refused);
+    add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
 }

@@ -1,12 +1,12 @@
 //! A client's handshake: ClientHello first, then the rest by the service's configuration. The caller puts one
 //! deadline over all of it.
 
+use super::ServiceTls;
 use crate::conn::ConnState;
 use crate::io::Metered;
 use crate::stats::HandshakeFailure;
-use rustls::{AlertDescription, PeerIncompatible, ServerConfig};
+use rustls::{AlertDescription, PeerIncompatible};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,14 +20,24 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of such a client's request that are read, so that closing does not reset the connection under the answer.
 const LINGER_BYTES: u64 = 64 << 10;
 
+/// A TLS alert record, fatal: unrecognized_name (RFC 6066, 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// A client's TLS connection.
 pub(crate) type ClientTls = TlsStream<Metered<TcpStream, ConnState>>;
+
+/// A handshake that is done.
+pub(crate) struct Accepted {
+    pub(crate) stream: ClientTls,
+    /// Place of the policy that holds for it.
+    pub(crate) policy: usize,
+}
 
 /// Do the handshake. The error says why not, with the stream where it can still be answered in clear text.
 pub(crate) async fn accept(
     stream: Metered<TcpStream, ConnState>,
-    config: Arc<ServerConfig>,
-) -> Result<ClientTls, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
+    tls: &ServiceTls,
+) -> Result<Accepted, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
     let mut first = [0u8; 1];
     match stream.get_ref().peek(&mut first).await {
         Ok(1) if first[0] == HANDSHAKE_RECORD => {}
@@ -35,9 +45,17 @@ pub(crate) async fn accept(
         Ok(1) => return Err((HandshakeFailure::NotTls, None)),
         _ => return Err((HandshakeFailure::Closed, None)),
     }
-    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
-    let handshake = async { acceptor.await?.into_stream(config).await };
-    handshake.await.map_err(|e| (failure_of(&e), None))
+    let failed = |e: io::Error| (failure_of(&e), None);
+    let mut started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.map_err(failed)?;
+    let Some(policy) = tls.select(started.client_hello().server_name()) else {
+        // It does not matter whether the client hears it.
+        let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
+        let _ = started.io.shutdown().await;
+        return Err((HandshakeFailure::UnknownName, None));
+    };
+    let config = tls.policy(policy).config.clone();
+    let stream = started.into_stream(config).await.map_err(failed)?;
+    Ok(Accepted { stream, policy })
 }
 
 /// The reason behind an error of a handshake.
@@ -62,8 +80,8 @@ fn failure_of(error: &io::Error) -> HandshakeFailure {
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled,
-        )
-        | rustls::Error::NoApplicationProtocol => NoSharedProtocol,
+        ) => NoSharedVersion,
+        rustls::Error::NoApplicationProtocol => NoSharedProtocol,
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate

@@ -1,20 +1,25 @@
-//! TLS towards clients and backends. [`config`] makes rustls' configurations from the snapshot's words, `accept`
-//! does a client's handshake, `resolver` picks its certificate, `verify` decides whom a backend must be, and
-//! `provider` alone names the crypto library.
+//! TLS towards clients and backends. [`server`] makes a service's policies from the snapshot's words, `accept` does a
+//! client's handshake, `resolver` picks its certificate; [`upstream`] makes what a pool's backends are met with, `verify`
+//! decides whom a backend must be; `provider` alone names crypto libraries.
 
 mod accept;
 mod config;
 mod provider;
 mod resolver;
+mod server;
+mod upstream;
 mod verify;
 
-pub(crate) use accept::{ClientTls, accept, refuse_plain_http};
-pub use config::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
-pub(crate) use config::{server_config, ticketer};
+pub(crate) use accept::{Accepted, ClientTls, accept, refuse_plain_http};
+pub use config::{TlsError, certified_key};
+pub use provider::{known_groups, known_suites, signature_algorithms};
+pub use server::server_tls;
+pub(crate) use server::{Ready, ServiceTls};
+pub use upstream::{UpstreamIdentity, upstream_identity};
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::api::{Certificate, Der};
+    use crate::api::{Certificate, Der, Secret};
     use rustls::sign::CertifiedKey;
     use std::sync::Arc;
 
@@ -26,7 +31,8 @@ pub(crate) mod tests {
             name: names[0].clone(),
             names,
             chain: vec![Der(made.cert.der().to_vec())],
-            key: Der(made.signing_key.serialize_der()),
+            key: Secret::new(made.signing_key.serialize_der()),
+            staple: None,
         };
         let key = super::certified_key(&certificate).unwrap();
         (certificate, key)

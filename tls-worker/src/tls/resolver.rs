@@ -1,5 +1,5 @@
-//! Which certificate a client gets: by SNI the exact name, then the wildcard, else the service's first one. Where a
-//! name has several (ECDSA and RSA), the first that the client can verify.
+//! Which certificate a client gets: by SNI the exact name, then the wildcard, else all in their order. Of several
+//! (ECDSA and RSA), the first that the client can verify.
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -7,19 +7,20 @@ use rustls::{SignatureScheme, sign};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The certificates of one service.
+/// The certificates of one policy.
 #[derive(Debug)]
 pub(super) struct BySni {
     exact: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
-    default: Arc<CertifiedKey>,
+    /// In the config's order; never empty.
+    all: Vec<Arc<CertifiedKey>>,
 }
 
 impl BySni {
     /// None where there is no certificate.
     pub(super) fn new<'a>(certificates: impl IntoIterator<Item = (&'a [String], Arc<CertifiedKey>)>) -> Option<Self> {
-        let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
+        let (mut exact, mut wildcard, mut all) = (HashMap::new(), HashMap::new(), Vec::new());
         for (names, key) in certificates {
             for name in names {
                 let (map, name) = match name.strip_prefix("*.") {
@@ -29,17 +30,23 @@ impl BySni {
                 let list: &mut Vec<Arc<CertifiedKey>> = map.entry(name.to_ascii_lowercase().into()).or_default();
                 list.push(key.clone());
             }
-            default.get_or_insert(key);
+            all.push(key);
         }
-        Some(BySni { exact, wildcard, default: default? })
+        (!all.is_empty()).then_some(BySni { exact, wildcard, all })
+    }
+
+    /// Whether a certificate is for this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    fn named(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        let exact = self.exact.get(name);
+        exact.or_else(|| self.wildcard.get(name.split_once('.')?.1))
     }
 
     fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Arc<CertifiedKey> {
-        let found = name.and_then(|name| {
-            let exact = self.exact.get(name);
-            exact.or_else(|| self.wildcard.get(name.split_once('.')?.1))
-        });
-        let Some(found) = found else { return self.default.clone() };
+        let found = name.and_then(|name| self.named(name)).unwrap_or(&self.all);
         let usable = found.iter().find(|c| sign::SigningKey::choose_scheme(&*c.key, schemes).is_some());
         usable.unwrap_or(&found[0]).clone()
     }

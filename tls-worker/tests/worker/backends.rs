@@ -204,7 +204,8 @@ fn a_backends_certificate_is_verified_unless_said_otherwise() {
         ] {
             let mut snapshot = snap::http(at, &[backend.address]);
             let roots = vec![root.chain[0].clone()];
-            snapshot.pools[0].tls = Some(UpstreamTls { verify, roots, server_name: name.map(str::to_owned) });
+            snapshot.pools[0].tls =
+                Some(UpstreamTls { verify, roots, server_name: name.map(str::to_owned), ..Default::default() });
             let before = tls_failures(&worker.report().await);
             worker.apply(&snapshot).await;
             assert_eq!(once(at, "/").await.status(), status, "{what}");
@@ -226,11 +227,12 @@ fn a_connection_made_under_other_rules_is_not_used() {
         let mut worker = Worker::start(1).await;
         let at = worker.listen().await;
         let mut snapshot = snap::http(at, &[backend.address]);
-        snapshot.pools[0].tls = Some(UpstreamTls { verify: false, roots: vec![], server_name: None });
+        snapshot.pools[0].tls = Some(UpstreamTls::default());
         worker.apply(&snapshot).await;
         assert_eq!(once(at, "/").await.status(), 200);
         let roots = vec![tls::certificate(&["backend.test"]).chain[0].clone()];
-        snapshot.pools[0].tls = Some(UpstreamTls { verify: true, roots, server_name: Some("backend.test".into()) });
+        snapshot.pools[0].tls =
+            Some(UpstreamTls { verify: true, roots, server_name: Some("backend.test".into()), ..Default::default() });
         worker.apply(&snapshot).await;
         assert_eq!(once(at, "/").await.status(), 502, "a waiting connection to it was never verified");
     });

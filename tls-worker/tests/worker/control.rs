@@ -111,7 +111,7 @@ fn snapshots_swap_under_load_without_a_failed_request() {
             let pool = &mut snapshot.pools[0];
             pool.backends[n % 2].state = states[n % 4];
             pool.backends[(n + 1) % 2].state = BackendState::Up;
-            snapshot.services[0].tls.as_mut().unwrap().min_version =
+            snapshot.services[0].tls.as_mut().unwrap().policies[0].protocol.min_version =
                 if n % 3 == 0 { tls_worker::api::TlsVersion::V13 } else { tls_worker::api::TlsVersion::V12 };
             worker.apply(&snapshot).await;
         }

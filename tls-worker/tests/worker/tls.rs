@@ -30,7 +30,7 @@ fn both_versions_are_spoken_and_the_lower_one_can_be_refused() {
             assert_eq!(stream.get_ref().1.protocol_version(), Some(expected));
             assert_eq!(ask(&mut h1_on(stream).await, get("a.test", "/")).await.body, "hello");
         }
-        snapshot.services[0].tls.as_mut().unwrap().min_version = TlsVersion::V13;
+        snapshot.services[0].tls.as_mut().unwrap().policies[0].protocol.min_version = TlsVersion::V13;
         worker.apply(&snapshot).await;
         assert!(try_tls(at, "a.test", tls::client(&[&certificate], &[], &[&TLS12])).await.is_err());
         assert!(try_tls(at, "a.test", tls::client(&[&certificate], &[], &[&TLS13])).await.is_ok());
@@ -77,7 +77,7 @@ fn the_application_protocol_is_what_is_spoken() {
         assert_eq!(ask2(&mut h2_on(stream).await, get2("a.test", "/")).await.body, "hello");
         let stream = client::tls(at, "a.test", &certificate, &[]).await;
         assert_eq!(ask(&mut h1_on(stream).await, get("a.test", "/")).await.body, "hello");
-        snapshot.services[0].tls.as_mut().unwrap().http2 = false;
+        snapshot.services[0].tls.as_mut().unwrap().alpn = vec!["http/1.1".into()];
         worker.apply(&snapshot).await;
         let stream = client::tls(at, "a.test", &certificate, offered).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));

@@ -16,6 +16,17 @@ pub(crate) fn http(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
         services: vec![service("web", at, vec![route("all", &[], None, 0)])],
         pools: vec![pool("app", backends)],
         certificates: vec![],
+        tickets: TicketKeys { keys: vec![Secret::new(vec![7; 48])], lifetime_seconds: 3600 },
+        handshakes: HandshakeLimits::default(),
+    }
+}
+
+/// TLS with these certificates, one policy for every name.
+pub(crate) fn tls(certificates: Vec<usize>) -> ServerTls {
+    ServerTls {
+        policies: vec![SniPolicy { certificates, ..SniPolicy::default() }],
+        strict_sni: false,
+        alpn: vec!["h2".into(), "http/1.1".into()],
     }
 }
 
@@ -23,8 +34,7 @@ pub(crate) fn http(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
 pub(crate) fn https(at: SocketAddr, certificates: Vec<Certificate>, backends: &[SocketAddr]) -> Snapshot {
     let mut snapshot = http(at, backends);
     snapshot.services[0].mode = Mode::Https;
-    snapshot.services[0].tls =
-        Some(ServerTls { certificates: (0..certificates.len()).collect(), min_version: TlsVersion::V12, http2: true });
+    snapshot.services[0].tls = Some(tls((0..certificates.len()).collect()));
     snapshot.certificates = certificates;
     snapshot
 }
@@ -44,7 +54,7 @@ pub(crate) fn service(name: &str, at: SocketAddr, routes: Vec<Route>) -> Service
 
 pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize) -> Route {
     let hosts = hosts.iter().map(|h| h.to_string()).collect();
-    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), pool }
+    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), alpn: vec![], pool, client_cert: vec![] }
 }
 
 pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
@@ -61,5 +71,6 @@ pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             keepalive: ms(60_000),
         },
         max_idle_per_thread: 64,
+        proxy_v2: false,
     }
 }

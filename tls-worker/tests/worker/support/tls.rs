@@ -3,7 +3,7 @@
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::sync::Arc;
-use tls_worker::api::{Certificate, Der};
+use tls_worker::api::{Certificate, Der, Secret};
 
 /// A self-signed certificate for these names (`*.` and IP addresses too).
 pub(crate) fn certificate(names: &[&str]) -> Certificate {
@@ -13,7 +13,8 @@ pub(crate) fn certificate(names: &[&str]) -> Certificate {
         name: names[0].clone(),
         names,
         chain: vec![Der(made.cert.der().to_vec())],
-        key: Der(made.signing_key.serialize_der()),
+        key: Secret::new(made.signing_key.serialize_der()),
+        staple: None,
     }
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn client(
 /// A backend with this certificate.
 pub(crate) fn server(certificate: &Certificate) -> Arc<ServerConfig> {
     let chain = certificate.chain.iter().map(|d| CertificateDer::from(d.0.clone())).collect();
-    let key = PrivateKeyDer::try_from(certificate.key.0.clone()).unwrap();
+    let key = PrivateKeyDer::try_from(certificate.key.expose().to_vec()).unwrap();
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

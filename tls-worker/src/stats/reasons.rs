@@ -1,0 +1,166 @@
+//! The words that counters are kept by: reasons, deadlines, kinds.
+
+/// An enum that counters are kept by: its names are those of [`crate::api`] and of the metrics.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            pub(crate) const NAMES: &'static [&'static str] = &[$($text),*];
+        }
+
+        impl From<$name> for usize {
+            fn from(reason: $name) -> usize { reason as usize }
+        }
+    };
+}
+
+reasons! {
+    /// Why a TLS handshake failed.
+    HandshakeFailure {
+        /// Not done by the deadline.
+        Timeout = "timeout",
+        /// The client went away.
+        Closed = "closed",
+        /// What came is no TLS record.
+        NotTls = "not_tls",
+        /// What came is an HTTP request in clear text.
+        PlainHttp = "plain_http",
+        /// No cipher suite, group or signature scheme in common.
+        NoSharedCipher = "no_shared_cipher",
+        /// No application protocol in common.
+        NoSharedProtocol = "no_shared_protocol",
+        /// No version of TLS in common.
+        NoSharedVersion = "no_shared_version",
+        /// A name that the service does not know, or none, where it must be known.
+        UnknownName = "unknown_name",
+        /// A ClientHello over the bound.
+        TooLong = "too_long",
+        /// The client did not like our certificate, and said so.
+        BadCertificate = "bad_certificate",
+        /// A client certificate is required, and there was none.
+        ClientCertMissing = "client_cert_missing",
+        /// The client's certificate comes from nobody who is trusted.
+        UnknownCa = "unknown_ca",
+        /// The client's certificate, or one above it, is too old or too new.
+        Expired = "expired",
+        /// The client's certificate is revoked, by a list or by its responder.
+        Revoked = "revoked",
+        /// Its revocation list is too old to be believed.
+        CrlExpired = "crl_expired",
+        /// Its responder had to be heard, and was not, or does not know it.
+        OcspUnavailable = "ocsp_unavailable",
+        /// The client's certificate has another fault.
+        ClientCertBad = "client_cert_bad",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+reasons! {
+    /// Why the edge itself answered a request.
+    Rejection {
+        /// Host or authority is missing, there more than once, malformed, or contradicts itself.
+        Host = "host",
+        /// CONNECT or TRACE.
+        Method = "method",
+        /// A request target that is neither a path nor an absolute URI.
+        Target = "target",
+        /// No route matches.
+        NoRoute = "no_route",
+        /// A host of other rules for TLS than those that the connection was made by (421).
+        Misdirected = "misdirected",
+        /// A client certificate that was found out to be revoked, or whose state could not be had (403).
+        ClientCert = "client_cert",
+    }
+}
+
+reasons! {
+    /// Why a connection was closed before its handshake.
+    HandshakeRefused {
+        /// Too many handshakes under way on this thread.
+        AtOnce = "at_once",
+        /// Too many of one source.
+        PerSource = "per_source",
+    }
+}
+
+reasons! {
+    /// How a handshake was done.
+    Session {
+        /// In full.
+        Full = "full",
+        /// From a session that was begun before.
+        Resumed = "resumed",
+        /// In full, after a HelloRetryRequest.
+        Retried = "retried",
+    }
+}
+
+reasons! {
+    /// Key exchange groups.
+    Group {
+        /// draft-ietf-tls-ecdhe-mlkem
+        X25519MlKem768 = "X25519MLKEM768",
+        /// RFC 7748
+        X25519 = "x25519",
+        /// RFC 8422
+        Secp256r1 = "secp256r1",
+        /// RFC 8422
+        Secp384r1 = "secp384r1",
+    }
+}
+
+reasons! {
+    /// What came of asking a client for a certificate.
+    ClientCert {
+        /// It showed none.
+        None = "none",
+        /// A good one.
+        Verified = "verified",
+        /// From nobody who is trusted.
+        UnknownCa = "unknown_ca",
+        /// It, or one above it, is too old or too new.
+        Expired = "expired",
+        /// Revoked, by a list or by its responder.
+        Revoked = "revoked",
+        /// Its revocation list is too old to be believed.
+        CrlExpired = "crl_expired",
+        /// Its responder had to be heard, and was not, or does not know it.
+        OcspUnavailable = "ocsp_unavailable",
+        /// Another fault.
+        Bad = "bad",
+    }
+}
+
+reasons! {
+    /// Deadlines towards clients.
+    ClientTimeout {
+        /// TLS handshake.
+        Handshake = "handshake",
+        /// Header of a request.
+        Header = "header",
+        /// No request, or no byte while one is open.
+        Idle = "idle",
+    }
+}
+
+reasons! {
+    /// How a backend failed.
+    BackendFailure {
+        /// TCP connect refused or unreachable.
+        Connect = "connect",
+        /// TCP connect or TLS handshake not done by the deadline.
+        ConnectTimeout = "connect_timeout",
+        /// TLS handshake or verification.
+        Tls = "tls",
+        /// No response header by the deadline.
+        ResponseTimeout = "response_timeout",
+        /// Closed, or spoke no HTTP, before the response was whole.
+        Reset = "reset",
+        /// Silent while a body was open.
+        IdleTimeout = "idle_timeout",
+    }
+}
