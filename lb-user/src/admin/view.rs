@@ -86,7 +86,7 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
         path: route.path_prefix.clone().unwrap_or_else(|| "/".into()),
         pool: edge.config.pools.get(route.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
     };
-    let certificate = |index: &usize| edge.config.certificates.get(*index).map(|c| c.name.clone());
+    let certificate = |index: &usize| edge.config.certificates.get(*index).map(|c| c.name().to_owned());
     Some(ServiceView {
         row: service_row(edge, service),
         id: edge.ids.id(name),

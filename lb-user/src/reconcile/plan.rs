@@ -196,15 +196,18 @@ pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, gener
         tls: pool.tls.clone(),
         timeouts: pool.timeouts,
         max_idle_per_thread: pool.max_idle,
-        proxy_v2: false,
+        proxy_v2: pool.proxy_v2,
     });
     Snapshot {
         generation,
         services: config.services.clone(),
         pools: pools.collect(),
-        certificates: config.certificates.clone(),
-        tickets: api::TicketKeys::default(),
-        handshakes: api::HandshakeLimits::default(),
+        certificates: config.certificates.iter().map(|one| one.certificate.clone()).collect(),
+        tickets: api::TicketKeys {
+            keys: config.tls.ticket_keys.clone().unwrap_or_default(),
+            lifetime_seconds: config.tls.ticket_lifetime.as_secs() as u32,
+        },
+        handshakes: config.tls.handshakes,
     }
 }
 

@@ -182,6 +182,7 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.cpus", a.cpus != b.cpus),
         ("edge.user", a.user != b.user),
         ("edge.worker_binary", a.worker_binary != b.worker_binary),
+        ("edge.state", a.state != b.state),
         ("edge.max_services", a.max_services != b.max_services),
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
         ("edge.log", a.log != b.log),
