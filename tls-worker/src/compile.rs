@@ -2,7 +2,9 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
+use crate::api::{
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+};
 use crate::http::route::Router;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
@@ -14,19 +16,6 @@ use std::sync::Arc;
 /// What clients may never send, whether a route uses it or not (RFC 9440, 4).
 const RFC_9440: [HeaderName; 2] =
     [HeaderName::from_static("client-cert"), HeaderName::from_static("client-cert-chain")];
-/// What frames, addresses or upgrades a message: it would not arrive without, or with another value.
-const RESERVED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
 
 /// Why a snapshot was not taken: where, what.
 #[derive(Debug, thiserror::Error)]
@@ -195,12 +184,8 @@ impl Compiled {
 
 fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
     let header = |header: &api::ClientCertHeader| {
-        let wrong = |what| format!("route {:?}: client certificate header {:?} {what}", route.name, header.name);
-        let name = HeaderName::try_from(&header.name).map_err(|_| wrong("is no header name"))?;
-        if RESERVED.contains(&name.as_str()) {
-            return Err(wrong("belongs to the message itself"));
-        }
-        Ok((name, header.value))
+        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
+        Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
     Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })

@@ -58,6 +58,12 @@ pub enum TlsError {
         /// What is wrong.
         error: webpki::Error,
     },
+    /// A header that tells backends of a client's certificate.
+    #[error("client certificate header {0:?} is no header name")]
+    HeaderName(String),
+    /// One that is not free for that.
+    #[error("client certificate header {0:?} belongs to the message or to the edge: name another")]
+    HeaderReserved(String),
     /// A revocation list.
     #[error("revocation list {index} is none that is understood (whole, direct, version 2): {error}")]
     Crl {

@@ -27,13 +27,19 @@ pub(crate) struct Policy {
     pub(crate) config: Arc<ServerConfig>,
     /// What is asked of clients' certificates; none: nothing.
     pub(super) client_auth: Option<Arc<ClientAuth>>,
-    /// Stands for its rules on clients' certificates and on protocols: what a request on a connection of another policy
-    /// must not get around.
-    pub(super) terms: [u8; 32],
+    pub(super) terms: Terms,
     /// `Strict-Transport-Security` of every response.
     pub(crate) hsts: Option<HeaderValue>,
     resolver: Arc<BySni>,
     source: Source,
+}
+
+/// What a request must not get around by coming on a connection of another policy. Digests stand for the rules, so that
+/// they are compared at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) client_cert: [u8; 32],
+    pub(super) protocol: [u8; 32],
 }
 
 /// What a policy was made from: the same again is not made again, so that its sessions and its parsed keys stay.
@@ -165,11 +171,11 @@ impl Policy {
     }
 }
 
-fn terms(policy: &api::SniPolicy) -> [u8; 32] {
+fn terms(policy: &api::SniPolicy) -> Terms {
     // They serialise: they came so.
-    let rules = serde_json::to_vec(&policy.client_cert).unwrap_or_default();
+    let client_cert = serde_json::to_vec(&policy.client_cert).unwrap_or_default();
     let protocol = serde_json::to_vec(&policy.protocol).unwrap_or_default();
-    provider::sha256(&[&rules, b"\0", &protocol])
+    Terms { client_cert: provider::sha256(&[&client_cert]), protocol: provider::sha256(&[&protocol]) }
 }
 
 /// Tickets of a policy: its own service's, and only under the same rules for clients' certificates. Where the

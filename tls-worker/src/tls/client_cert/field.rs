@@ -191,7 +191,10 @@ mod tests {
         let chain = of(ClientCertField::Rfc9440Chain, &[&der, b"\x01", b"\x02\x03"]).unwrap();
         assert_eq!(chain, ":AQ==:, :AgM=:");
         // What openssl x509 -fingerprint says, without its colons.
-        assert_eq!(told(ClientCertField::Fingerprint), "bfaf1f7e070f9fa8dd62905f158da73f84a1136624fbafcc9393c8f7287a69eb");
+        assert_eq!(
+            told(ClientCertField::Fingerprint),
+            "bfaf1f7e070f9fa8dd62905f158da73f84a1136624fbafcc9393c8f7287a69eb"
+        );
         assert_eq!(told(ClientCertField::FingerprintSha1), "ca083f269fb4fc71920e94070eaacb731929e6f9");
     }
 

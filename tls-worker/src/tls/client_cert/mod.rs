@@ -13,8 +13,8 @@ mod verify;
 
 pub(crate) use ocsp::{Answer, Ocsp};
 pub(crate) use peer::Peer;
-pub use rules::client_cert_rules;
 pub(super) use rules::ClientAuth;
+pub use rules::{client_cert_header, client_cert_rules};
 pub(super) use verifier::Verifier;
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! control plane, once for all who wait, and remembers the answer as long as it holds. Nobody waits longer than until the
 //! end of the time that a handshake may take.
 
-use super::rules::ClientAuth;
 use super::fault::Fault;
+use super::rules::ClientAuth;
 use crate::api::{Event, OcspAnswer, OcspMode, OcspQuery, OcspStatus};
 use crate::tls::provider;
 use std::cell::{Cell, RefCell};

@@ -37,8 +37,7 @@ impl Peer {
     pub(crate) fn new(policy: Arc<Policy>, server_name: Option<Box<str>>, connection: &ServerConnection) -> Self {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let chain = connection.peer_certificates().unwrap_or_default();
-        let mut peer =
-            Peer { policy, server_name, certificate: None, outcome: None, refused: false, question: None };
+        let mut peer = Peer { policy, server_name, certificate: None, outcome: None, refused: false, question: None };
         peer.look_at(chain, resumed, UnixTime::now());
         peer
     }
@@ -95,19 +94,20 @@ impl Peer {
         self.outcome.filter(|_| self.refused)?.failure()
     }
 
-    /// Whether requests for this host (lower case, no port) may come on this connection: its rules for certificates and
-    /// protocols must be those that the connection was made under.
+    /// Whether requests for this host (lower case, no port) may come on this connection: what is asked of certificates
+    /// there is what was asked here, and where the host is another policy's, its protocols are the same.
     pub(crate) fn serves(&self, tls: &ServiceTls, host: &str) -> bool {
-        self.is_under(tls.policy(tls.of_host(host)))
+        let (of_host, own) = (tls.of_host(host), tls.select(self.server_name.as_deref()));
+        let terms = tls.policy(of_host).terms;
+        let protocol = |own| own == of_host || tls.policy(own).terms.protocol == terms.protocol;
+        terms.client_cert == self.policy.terms.client_cert && own.is_some_and(protocol)
     }
 
-    /// Whether the rules that the connection was made under are still those for its name.
+    /// Whether what was asked of certificates is still asked under the connection's name, so that it may go on. A change
+    /// of protocols ends no connection.
     pub(crate) fn holds(&self, tls: &ServiceTls) -> bool {
-        tls.select(self.server_name.as_deref()).is_some_and(|index| self.is_under(tls.policy(index)))
-    }
-
-    fn is_under(&self, policy: &Policy) -> bool {
-        self.policy.terms == policy.terms
+        let own = tls.select(self.server_name.as_deref());
+        own.is_some_and(|own| tls.policy(own).terms.client_cert == self.policy.terms.client_cert)
     }
 
     /// What a backend is told of the certificate.

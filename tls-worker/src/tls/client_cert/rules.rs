@@ -1,7 +1,8 @@
 //! What a policy asks of clients' certificates, made ready: authorities as trust anchors, revocation lists parsed.
 
+use crate::api::{ClientCertHeader, ClientCertMode, ClientCertRules, Der, ExpiredCrl, OcspMode};
 use crate::tls::TlsError;
-use crate::api::{ClientCertMode, ClientCertRules, Der, ExpiredCrl, OcspMode};
+use http::HeaderName;
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
@@ -72,6 +73,32 @@ fn this_update(crl: &[u8]) -> i64 {
 /// says which root or list is wrong.
 pub fn client_cert_rules(rules: &ClientCertRules) -> Result<(), TlsError> {
     ClientAuth::new(rules).map(|_| ())
+}
+
+/// What frames or addresses a message, or says what the edge knows of the client: without it, or with another value, the
+/// message would not arrive as what it is.
+const RESERVED: [&str; 12] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// The header that backends are told a part of a certificate in. The error says why it cannot be.
+pub fn client_cert_header(header: &ClientCertHeader) -> Result<HeaderName, TlsError> {
+    let name = HeaderName::try_from(&header.name).map_err(|_| TlsError::HeaderName(header.name.clone()))?;
+    match RESERVED.contains(&name.as_str()) {
+        true => Err(TlsError::HeaderReserved(header.name.clone())),
+        false => Ok(name),
+    }
 }
 
 #[cfg(test)]

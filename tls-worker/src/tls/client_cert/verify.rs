@@ -54,8 +54,8 @@ impl ClientAuth {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::Fault;
     use super::super::ca::{Ca, Leaf, hour};
+    use super::super::fault::Fault;
     use super::super::tests::rules;
     use super::*;
     use crate::api::{ClientCertMode, ClientCertRules};
