@@ -79,9 +79,7 @@ pub(super) fn rebuild_request(
 ) {
     let headers = &mut parts.headers;
     let wants_trailers = headers.contains_key(header::TE) && has_token(headers, header::TE, "trailers");
-    remove_hop_by_hop(headers, |name| {
-        matches!(name, "expect" | "forwarded" | "x-real-ip" | "http2-settings") || name.starts_with("x-forwarded-")
-    });
+    remove_hop_by_hop(headers, |name| matches!(name, "expect" | "http2-settings") || is_edges_own(name));
     if parts.version == Version::HTTP_2 {
         headers.insert(header::HOST, authority.clone());
         join_cookies(headers);
@@ -120,6 +118,19 @@ pub(super) fn tell_certificate(
         if let Some(value) = client.certificate_header(*field) {
             headers.insert(name.clone(), value);
         }
+    }
+}
+
+/// What the edge alone says of the client.
+fn is_edges_own(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+}
+
+/// Take out of trailers what the edge alone says; `names` are those of client certificates.
+pub(super) fn remove_edges_own(trailers: &mut HeaderMap, names: &[HeaderName]) {
+    let doomed: Vec<_> = trailers.keys().filter(|n| is_edges_own(n.as_str()) || names.contains(n)).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
     }
 }
 

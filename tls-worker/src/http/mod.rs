@@ -77,7 +77,7 @@ struct Prepared {
 
 fn prepare(
     client: &Client,
-    view: &View,
+    view: &Rc<View>,
     service: &ServiceView,
     mut request: Request<Incoming>,
     by: &mut Answered,
@@ -99,7 +99,7 @@ fn prepare(
     parts.extensions.clear();
     Ok(Prepared {
         pool: view.pools[route.pool].clone(),
-        request: Some(Request::from_parts(parts, RequestBody::new(body))),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
     })
 }

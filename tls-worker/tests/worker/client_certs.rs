@@ -7,6 +7,7 @@ use crate::support::client::*;
 use crate::support::process::Worker;
 use crate::support::{snap, soon, tls, until};
 use http::Response;
+use http_body_util::BodyExt;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use std::net::SocketAddr;
@@ -14,13 +15,18 @@ use std::time::{Duration, SystemTime};
 use tls_worker::api::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A backend that answers with the header of the request it got, a line each.
+/// A backend that answers with the header of the request it got, a line each, and the names of its trailers.
 pub(crate) async fn telling() -> Backend {
     Backend::http(|request| async move {
         let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             format!("{name}: {}\n", value.to_str().unwrap_or("not ASCII"))
         };
-        Response::new(full(request.headers().iter().map(line).collect::<String>()))
+        let mut told: String = request.headers().iter().map(line).collect();
+        let body = request.into_body().collect().await.unwrap();
+        for name in body.trailers().iter().flat_map(|trailers| trailers.keys()) {
+            told += &format!("trailer {name}\n");
+        }
+        Response::new(full(told))
     })
     .await
 }
@@ -199,6 +205,15 @@ fn what_backends_are_told_of_a_certificate_no_client_can_say() {
         let stream = try_tls(site.at, "a.test", site.client(&TLS13, None)).await.unwrap();
         let answer = ask(&mut h1_on(stream).await, forge("a.test")).await;
         assert_eq!(told(&answer.body), [&mine[..], &["x-verify: NONE".to_owned()]].concat());
+        // Nor behind a body.
+        let mut stream = try_tls(site.at, "a.test", site.client(&TLS13, None)).await.unwrap();
+        let request = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\
+            trailer: x-subject, x-forwarded-for, x-mine\r\n\r\n\
+            0\r\nx-subject: CN=forged\r\nx-forwarded-for: forged\r\nx-mine: trailer\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_all(&mut stream).await;
+        assert!(answer.contains("trailer x-mine") && !answer.contains("trailer x-subject"), "{answer}");
+        assert!(!answer.contains("trailer x-forwarded-for"), "{answer}");
         // Without TLS, and by a route that tells another header.
         let answer = ask(&mut h1(clear).await, forge("a.test")).await;
         assert_eq!(told(&answer.body), mine);

@@ -12,6 +12,9 @@ use webpki::{
     UnknownStatusPolicy, VerifiedPath,
 };
 
+/// Most certificates that are looked at besides the client's own. Each may cost a signature's verification.
+const MAX_BESIDES: usize = 16;
+
 impl ClientAuth {
     /// Verify a certificate with what came besides it. On success its issuer.
     pub(super) fn verify(
@@ -20,6 +23,9 @@ impl ClientAuth {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Der, Error> {
+        if intermediates.len() > MAX_BESIDES {
+            return Err(Error::MaximumPathDepthExceeded);
+        }
         let leaf = EndEntityCert::try_from(leaf)?;
         let crls: Vec<_> = self.crls.iter().collect();
         let expiration = match self.expired_crl {
@@ -99,7 +105,14 @@ mod tests {
             assert_eq!(got, if long { Ok(two.der.clone()) } else { Err(Fault::Bad) }, "{depth}");
         }
         let rules = ClientCertRules { depth: 0, ..rules(&[&root]) };
-        assert_eq!(outcome(&rules, &[&root.leaf(|_| {})]), Ok(root.der));
+        let direct = root.leaf(|_| {});
+        assert_eq!(outcome(&rules, &[&direct]), Ok(root.der));
+        // What is sent besides and not needed does no harm, but for too much of it.
+        let mut chain = vec![&direct];
+        chain.extend([&of_one; MAX_BESIDES]);
+        assert!(outcome(&rules, &chain).is_ok());
+        chain.push(&of_one);
+        assert_eq!(outcome(&rules, &chain), Err(Fault::Bad));
     }
 
     #[test]
