@@ -1,10 +1,12 @@
 //! Accepting: each new connection is counted, its service found by the address that the client connected to, bounded,
 //! and given a task of its own.
 
+use crate::api::Mode;
 use crate::conn::{Client, ConnState, Registration};
 use crate::http::serve;
 use crate::io::Metered;
 use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
+use crate::stream;
 use crate::thread::Thread;
 use crate::tls::{self, ServiceTls};
 use std::io;
@@ -52,7 +54,9 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         thread.stats.on_cpu.inc();
     }
     let view = thread.view();
-    let Some(index) = stream.local_addr().ok().and_then(|local| view.compiled.service_at(local)) else {
+    let local = stream.local_addr();
+    let found = local.ok().and_then(|local| Some((local, view.compiled.service_at(local)?)));
+    let Some((local, index)) = found else {
         thread.stats.unknown.inc();
         return;
     };
@@ -66,26 +70,52 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
-    let peer = peer.ip().to_canonical();
-    let place = (view.generation(), index);
-    let client =
-        |proto| Rc::new(Client::new(thread.clone(), state, service.name.clone(), place, peer, proto, incoming_cpu));
+    let timeout = compiled.timeouts.handshake;
+    let name = service.name.clone();
+    // Carries requests, or bytes as they are.
+    let carries_requests = matches!(compiled.mode, Mode::Http | Mode::Https);
+    let requests = |proto| {
+        let (place, address) = ((view.generation(), index), peer.ip().to_canonical());
+        Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, address, proto, incoming_cpu))
+    };
+    let bytes = |registration| stream::Client {
+        thread: thread.clone(),
+        state: state.clone(),
+        service: name.clone(),
+        registration,
+        peer,
+        local,
+    };
     match &compiled.tls {
+        None if carries_requests => {
+            tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
+        }
         None => {
-            tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
+            let max_hello = view.compiled.handshakes.max_client_hello as usize;
+            tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), max_hello, timeout));
         }
         Some(tls) => {
             let tls = tls.clone();
-            let timeout = compiled.timeouts.handshake;
-            let client = client("https");
+            let serving = match carries_requests {
+                true => Serving::Requests(requests("https"), registration),
+                false => Serving::Bytes(bytes(registration)),
+            };
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                if let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, &service.stats)).await {
-                    serve::tls(accepted.stream, client, registration).await;
+                let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, &service.stats)).await else { return };
+                match serving {
+                    Serving::Requests(client, registration) => serve::tls(accepted.stream, client, registration).await,
+                    Serving::Bytes(client) => Box::pin(stream::tls(accepted.stream, client)).await,
                 }
             });
         }
     }
+}
+
+/// What comes after the handshake.
+enum Serving {
+    Requests(Rc<Client>, Registration),
+    Bytes(stream::Client),
 }
 
 async fn handshake(

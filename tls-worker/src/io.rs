@@ -33,6 +33,11 @@ impl<T, M: Meter> Metered<T, M> {
     pub(crate) fn get_ref(&self) -> &T {
         &self.inner
     }
+
+    /// Who is told of bytes; of those that pass without this stream, by whoever passes them.
+    pub(crate) fn meter(&self) -> &M {
+        &self.meter
+    }
 }
 
 impl<T, M: Meter> Drop for Metered<T, M> {

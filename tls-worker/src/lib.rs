@@ -16,6 +16,7 @@ mod drain;
 mod http;
 mod io;
 mod stats;
+mod stream;
 mod thread;
 mod tls;
 mod upstream;

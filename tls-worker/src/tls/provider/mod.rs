@@ -99,6 +99,13 @@ pub(super) fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
     GROUPS.iter().find(|group| group_name(group.name()).eq_ignore_ascii_case(name)).copied()
 }
 
+/// SHA-256, for fingerprints.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(::ring::digest::digest(&::ring::digest::SHA256, bytes).as_ref());
+    out
+}
+
 /// A certificate with its key; an error where they do not belong together.
 pub(super) fn certified_key(
     chain: Vec<CertificateDer<'static>>,
