@@ -8,9 +8,12 @@ mod support;
 mod backends;
 mod control;
 mod http;
+mod passthrough;
 mod streams;
 mod timeouts;
 mod tls;
+mod tls_mode;
+mod upstream_tls;
 
 /// Run a test on a runtime whose tasks stay on its thread.
 pub(crate) fn local(test: impl Future<Output = ()>) {
