@@ -7,6 +7,7 @@ use crate::handshakes::Underway;
 use crate::http::serve;
 use crate::io::Metered;
 use crate::stats::{ClientTimeout, Group, HandshakeFailure, ServiceStats, Session};
+use crate::stream;
 use crate::thread::Thread;
 use crate::tls::{self, ServiceTls};
 use rustls::{HandshakeKind, NamedGroup};
@@ -55,7 +56,9 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         thread.stats.on_cpu.inc();
     }
     let view = thread.view();
-    let Some(index) = stream.local_addr().ok().and_then(|local| view.compiled.service_at(local)) else {
+    let local = stream.local_addr();
+    let found = local.ok().and_then(|local| Some((local, view.compiled.service_at(local)?)));
+    let Some((local, index)) = found else {
         thread.stats.unknown.inc();
         return;
     };
@@ -65,11 +68,10 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         service.stats.refused.inc();
         return;
     }
-    let peer = peer.ip().to_canonical();
-    let underway = match &compiled.tls {
-        None => None,
-        Some(tls) => match thread.handshakes.begin(peer) {
-            Ok(underway) => Some((tls.clone(), underway)),
+    let underway = match compiled.mode {
+        Mode::Http => None,
+        Mode::Https | Mode::Tls | Mode::Passthrough => match thread.handshakes.begin(peer.ip()) {
+            Ok(underway) => Some(underway),
             Err(reason) => {
                 service.stats.handshakes_refused.inc(reason);
                 return;
@@ -80,33 +82,63 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
-    let place = (view.generation(), index);
-    let client =
-        |proto| Rc::new(Client::new(thread.clone(), state, service.name.clone(), place, peer, proto, incoming_cpu));
-    match underway {
-        None => {
-            tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
-        }
-        Some((tls, underway)) => {
-            let (mode, timeout) = (compiled.mode, compiled.timeouts.handshake);
-            let client = client("https");
+    let timeout = compiled.timeouts.handshake;
+    let name = service.name.clone();
+    // Carries requests, or bytes as they are.
+    let carries_requests = matches!(compiled.mode, Mode::Http | Mode::Https);
+    let requests = |proto| {
+        let (place, address) = ((view.generation(), index), peer.ip().to_canonical());
+        Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, address, proto, incoming_cpu))
+    };
+    let bytes = |registration| stream::Client {
+        thread: thread.clone(),
+        state: state.clone(),
+        service: name.clone(),
+        registration,
+        peer,
+        local,
+    };
+    match (&compiled.tls, underway) {
+        (Some(tls), Some(underway)) => {
+            let (tls, thread) = (tls.clone(), thread.clone());
+            let serving = match carries_requests {
+                true => Serving::Requests(requests("https"), registration),
+                false => Serving::Bytes(bytes(registration)),
+            };
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                let handshake = handshake(stream, &tls, timeout, underway, &client.thread, &service.stats);
-                if let Some(accepted) = Box::pin(handshake).await {
-                    // No HTTP to say it in.
-                    if mode == Mode::Tls
-                        && let Some(reason) = accepted.peer.refused()
-                    {
-                        service.stats.handshake_failures.inc(reason);
-                        return;
+                let handshake = Box::pin(handshake(stream, &tls, timeout, underway, &thread, &service.stats));
+                let Some(accepted) = handshake.await else { return };
+                match serving {
+                    Serving::Requests(client, registration) => {
+                        client.secured(accepted.peer, &registration);
+                        serve::tls(accepted.stream, client, registration).await;
                     }
-                    client.secured(accepted.peer, &registration);
-                    serve::tls(accepted.stream, client, registration).await;
+                    Serving::Bytes(client) => {
+                        // There is no HTTP to say it in.
+                        if let Some(reason) = accepted.peer.refused() {
+                            service.stats.handshake_failures.inc(reason);
+                            return;
+                        }
+                        client.registration.secured(accepted.peer);
+                        Box::pin(stream::tls(accepted.stream, client)).await;
+                    }
                 }
             });
         }
+        (_, Some(underway)) => {
+            tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), underway, timeout));
+        }
+        (_, None) => {
+            tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
+        }
     }
+}
+
+/// What comes after the handshake.
+enum Serving {
+    Requests(Rc<Client>, Registration),
+    Bytes(stream::Client),
 }
 
 async fn handshake(

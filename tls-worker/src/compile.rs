@@ -6,6 +6,7 @@ use crate::api::{
     self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
 };
 use crate::http::route::Router;
+use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
@@ -53,7 +54,10 @@ pub(crate) struct CompiledService {
     pub(crate) name: Arc<str>,
     pub(crate) mode: Mode,
     pub(crate) tls: Option<Arc<ServiceTls>>,
+    /// Routes of requests.
     pub(crate) router: Router,
+    /// Routes of connections without HTTP.
+    pub(crate) streams: StreamRouter,
     pub(crate) routes: Vec<CompiledRoute>,
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
@@ -77,6 +81,7 @@ pub(crate) struct CompiledPool {
     pub(crate) tls: Option<Arc<UpstreamIdentity>>,
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
+    pub(crate) proxy_v2: bool,
 }
 
 impl Compiled {
@@ -143,14 +148,27 @@ impl Compiled {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
+            let pool = &self.pools[route.pool];
+            let problem = match service.mode {
+                Mode::Passthrough if pool.tls.is_some() => "has TLS: the client's is passed through to it",
+                Mode::Http | Mode::Https if pool.proxy_v2 => {
+                    "wants the PROXY protocol: requests of many clients share a connection"
+                }
+                _ => continue,
+            };
+            return Err(format!("route {:?} points to pool {:?}, which {problem}", route.name, pool.name));
         }
+        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
+        let (requests, streams) =
+            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
         let parse =
             |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
         Ok(CompiledService {
             name: service.name.as_str().into(),
             mode: service.mode,
             tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
-            router: Router::new(&service.routes),
+            router: Router::new(requests),
+            streams: StreamRouter::new(streams),
             routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
@@ -229,6 +247,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         tls,
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
+        proxy_v2: pool.proxy_v2,
     })
 }
 

@@ -205,6 +205,12 @@ impl Registration {
         Registration { thread: thread.clone(), id, bell }
     }
 
+    /// Its TLS handshake is done.
+    pub(crate) fn secured(&self, peer: Peer) {
+        // Once for a connection.
+        let _ = self.bell.peer.set(peer);
+    }
+
     /// What is asked for; the task that polls is woken when that changes.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Signal {
         let mut waker = self.bell.waker.borrow_mut();
@@ -268,8 +274,7 @@ impl Client {
 
     /// Its TLS handshake is done.
     pub(crate) fn secured(&self, peer: Peer, registration: &Registration) {
-        // Once for a connection.
-        let _ = registration.bell.peer.set(peer);
+        registration.secured(peer);
         let _ = self.bell.set(registration.bell.clone());
     }
 

@@ -17,6 +17,7 @@ mod handshakes;
 mod http;
 mod io;
 mod stats;
+mod stream;
 mod thread;
 mod tls;
 mod upstream;

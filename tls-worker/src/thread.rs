@@ -8,11 +8,11 @@ use crate::conn::{Bell, Signal};
 use crate::drain;
 use crate::handshakes::Handshakes;
 use crate::stats::{self, BackendFailure, Registry, ThreadStats};
-use crate::tls::{Answer, Ocsp, UpstreamIdentity};
+use crate::stream;
+use crate::tls::{Answer, Ocsp, UpstreamConfigs, UpstreamIdentity};
 use crate::upstream::Backend;
 use crate::view::View;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use rustls::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -125,11 +125,13 @@ pub(crate) struct Thread {
     pub(crate) draining: Cell<bool>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) ocsp: Ocsp,
+    /// Buffers and pipes of connections without HTTP.
+    pub(crate) relay: Rc<stream::Store>,
     view: RefCell<Rc<View>>,
     listeners: RefCell<HashMap<u64, AbortHandle>>,
     backends: RefCell<HashMap<BackendKey, Rc<Backend>>>,
     /// By [`UpstreamIdentity::id`], those of the view in force.
-    upstream_configs: RefCell<HashMap<u64, Arc<ClientConfig>>>,
+    upstream_configs: RefCell<HashMap<u64, Rc<UpstreamConfigs>>>,
 }
 
 impl Thread {
@@ -147,6 +149,7 @@ impl Thread {
             next_connection: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
+            relay: Rc::default(),
             view: RefCell::new(Rc::new(empty)),
             listeners: RefCell::default(),
             backends: RefCell::default(),
@@ -165,9 +168,10 @@ impl Thread {
         self.backends.borrow_mut().entry(key).or_insert_with(|| Rc::new(Backend::new(address))).clone()
     }
 
-    /// This thread's TLS configuration towards backends.
-    pub(crate) fn upstream_config(&self, identity: &UpstreamIdentity) -> Arc<ClientConfig> {
-        self.upstream_configs.borrow_mut().entry(identity.id).or_insert_with(|| identity.for_thread()).clone()
+    /// This thread's TLS configurations towards backends.
+    pub(crate) fn upstream_configs(&self, identity: &UpstreamIdentity) -> Rc<UpstreamConfigs> {
+        let mut known = self.upstream_configs.borrow_mut();
+        known.entry(identity.id).or_insert_with(|| Rc::new(identity.for_thread())).clone()
     }
 
     async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<Order>) {

@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
         } else {
             ring::default_provider().key_provider
         },
-        kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768, ring::kx_group::X25519],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519],
         ..ring::default_provider()
     };
     let mut cases = Vec::new();

@@ -60,7 +60,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why the edge itself answered a request.
+    /// Why the edge itself answered a request, or closed a connection that has none.
     Rejection {
         /// Host or authority is missing, there more than once, malformed, or contradicts itself.
         Host = "host",
@@ -68,8 +68,10 @@ reasons! {
         Method = "method",
         /// A request target that is neither a path nor an absolute URI.
         Target = "target",
-        /// No route matches.
+        /// No route matches; of `tls`, after the handshake.
         NoRoute = "no_route",
+        /// No backend of the pool may be chosen; of `tls` and `passthrough`.
+        NoBackend = "no_backend",
         /// A host of other rules for TLS than those that the connection was made by (421).
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
@@ -167,7 +169,7 @@ reasons! {
         Handshake = "handshake",
         /// Header of a request.
         Header = "header",
-        /// No request, or no byte while one is open.
+        /// No request, or no byte while one is open; without HTTP, no byte.
         Idle = "idle",
     }
 }
@@ -179,8 +181,12 @@ reasons! {
         Connect = "connect",
         /// TCP connect or TLS handshake not done by the deadline.
         ConnectTimeout = "connect_timeout",
-        /// TLS handshake or verification.
+        /// TLS handshake.
         Tls = "tls",
+        /// A certificate that is not trusted, or for another name.
+        TlsVerify = "tls_verify",
+        /// A key that is none of the pinned ones.
+        TlsPin = "tls_pin",
         /// No response header by the deadline.
         ResponseTimeout = "response_timeout",
         /// Closed, or spoke no HTTP, before the response was whole.

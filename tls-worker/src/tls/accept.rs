@@ -19,9 +19,9 @@ use tokio_rustls::server::TlsStream;
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
-/// How long a client that spoke HTTP to a TLS port may take to read the answer.
+/// How long a client that is refused may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
-/// Bytes of such a client's request that are read, so that closing does not reset the connection under the answer.
+/// Bytes that are read of such a client, so that closing does not reset the connection under the answer.
 const LINGER_BYTES: u64 = 64 << 10;
 
 /// A TLS alert record, fatal: unrecognized_name (RFC 6066, 3).
@@ -124,11 +124,16 @@ fn failure_of(error: &io::Error) -> HandshakeFailure {
 }
 
 /// Tell a client that spoke HTTP to a TLS port so, in HTTP.
-pub(crate) async fn refuse_plain_http(mut stream: Metered<TcpStream, ConnState>) {
+pub(crate) async fn refuse_plain_http(stream: Metered<TcpStream, ConnState>) {
     const TEXT: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 47\r\nconnection: close\r\n\r\n\
         This is a TLS port: use https:// to speak to it";
+    last_words(stream, TEXT.as_bytes()).await;
+}
+
+/// Close with these bytes, and give the client a moment to read them.
+pub(crate) async fn last_words(mut stream: Metered<TcpStream, ConnState>, words: &[u8]) {
     let answer = async {
-        stream.write_all(TEXT.as_bytes()).await?;
+        stream.write_all(words).await?;
         stream.shutdown().await?;
         let mut rest = stream.take(LINGER_BYTES);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await

@@ -75,6 +75,18 @@ pub enum TlsError {
     /// The name that a backend is verified by.
     #[error("server_name {0:?} is no host name")]
     ServerName(String),
+    /// The name that a backend is asked for.
+    #[error("sni {0:?} is no host name")]
+    Sni(String),
+    /// Another name is asked for, and none is there to verify.
+    #[error("sni is another name than the one that is verified: say that one as server_name, too")]
+    SniAlone,
+    /// An application protocol.
+    #[error("alpn {0:?} is not of 1 to 255 bytes")]
+    Alpn(String),
+    /// The certificate that backends are shown: its name, what is wrong.
+    #[error("certificate {0:?}: {1}")]
+    ClientCertificate(String, Box<TlsError>),
 }
 
 /// Parse a certificate with its key, and see that they belong together.

@@ -11,13 +11,14 @@ mod server;
 mod upstream;
 mod verify;
 
-pub(crate) use accept::{Accepted, ClientTls, accept, refuse_plain_http};
+pub(crate) use accept::{Accepted, ClientTls, accept, last_words, refuse_plain_http};
 pub(crate) use client_cert::{Answer, Ocsp, Peer};
 pub use client_cert::{client_cert_header, client_cert_rules};
 pub use config::{TlsError, certified_key};
 pub use provider::{known_groups, known_suites, signature_algorithms};
 pub use server::server_tls;
 pub(crate) use server::{Ready, ServiceTls};
+pub(crate) use upstream::{PinMismatch, UpstreamConfigs};
 pub use upstream::{UpstreamIdentity, upstream_identity};
 
 #[cfg(test)]

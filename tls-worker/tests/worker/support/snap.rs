@@ -53,6 +53,23 @@ pub(crate) fn client_cert(mode: ClientCertMode, authorities: &[&Ca]) -> Option<C
     })
 }
 
+/// One service that passes TLS through to one pool of these backends.
+pub(crate) fn passthrough(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
+    let mut snapshot = http(at, backends);
+    snapshot.services[0].mode = Mode::Passthrough;
+    snapshot
+}
+
+/// One service that ends TLS and passes on what is in it.
+pub(crate) fn tls_mode(at: SocketAddr, certificate: Certificate, alpn: &[&str], backends: &[SocketAddr]) -> Snapshot {
+    let mut snapshot = https(at, vec![certificate], backends);
+    snapshot.services[0].mode = Mode::Tls;
+    if let Some(tls) = &mut snapshot.services[0].tls {
+        tls.alpn = alpn.iter().map(|name| name.to_string()).collect();
+    }
+    snapshot
+}
+
 pub(crate) fn service(name: &str, at: SocketAddr, routes: Vec<Route>) -> Service {
     Service {
         name: name.into(),
