@@ -292,6 +292,11 @@ impl Client {
         }
     }
 
+    /// `Strict-Transport-Security` of the policy that the connection was made under.
+    pub(crate) fn hsts(&self) -> Option<HeaderValue> {
+        self.peer()?.hsts()
+    }
+
     /// What a backend is told of the client's certificate.
     pub(crate) fn certificate_header(&self, field: ClientCertField) -> Option<HeaderValue> {
         let told = self.peer().and_then(|peer| peer.header(field));

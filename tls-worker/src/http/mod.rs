@@ -16,7 +16,7 @@ use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use crate::view::{Answered, ServiceView, View};
 use body::{RequestBody, ResponseBody};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use respond::Fault;
@@ -50,6 +50,9 @@ fn handle(
             }
             fault.response()
         });
+        if let Some(hsts) = client.hsts() {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+        }
         if let Some((view, service)) = &current {
             if let Some(name) = &view.compiled.services[service.index].served_by
                 && let Some(value) = client.served_by(view.generation())

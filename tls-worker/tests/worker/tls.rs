@@ -7,7 +7,7 @@ use crate::support::process::Worker;
 use crate::support::{snap, tls};
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion};
-use tls_worker::api::{Certificate, TlsVersion};
+use tls_worker::api::{Certificate, SniPolicy, TlsVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) async fn serving(
@@ -138,5 +138,27 @@ fn what_is_no_tls_is_said_so_and_counted() {
         .await;
         let of = |reason: &str| failures.iter().find(|(r, _)| r == reason).map_or(0, |(_, n)| *n);
         assert_eq!((of("plain_http"), of("not_tls"), of("closed")), (1, 1, 1), "{failures:?}");
+    });
+}
+
+#[test]
+fn every_response_says_what_the_policy_says_of_strict_transport_security() {
+    local(async {
+        let certificate = tls::certificate(&["a.test", "b.test"]);
+        let (mut worker, at, mut snapshot, backend) = serving(vec![certificate.clone()]).await;
+        let policies = &mut snapshot.services[0].tls.as_mut().unwrap().policies;
+        policies.push(SniPolicy { names: vec!["b.test".into()], ..policies[0].clone() });
+        policies[0].hsts = Some("max-age=31536000".into());
+        worker.apply(&snapshot).await;
+        let says = async |name: &str, path: &str| {
+            let stream = client::tls(at, name, &certificate, &["http/1.1"]).await;
+            let response = ask(&mut h1_on(stream).await, get(name, path)).await;
+            response.header("strict-transport-security").map(str::to_owned)
+        };
+        assert_eq!(says("a.test", "/").await.as_deref(), Some("max-age=31536000"));
+        assert_eq!(says("b.test", "/").await, None);
+        // The edge's own answers, too.
+        drop(backend);
+        assert_eq!(says("a.test", "/").await.as_deref(), Some("max-age=31536000"));
     });
 }

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Peer {
     policy: Arc<Policy>,
+    /// Its `Strict-Transport-Security`.
+    hsts: Option<HeaderValue>,
     /// SNI.
     server_name: Option<Box<str>>,
     /// What requests have; not where it was optional and is bad.
@@ -37,7 +39,10 @@ impl Peer {
     pub(crate) fn new(policy: Arc<Policy>, server_name: Option<Box<str>>, connection: &ServerConnection) -> Self {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let chain = connection.peer_certificates().unwrap_or_default();
-        let mut peer = Peer { policy, server_name, certificate: None, outcome: None, refused: false, question: None };
+        // A copy: the policy's own is shared by all threads, and so would be its count of references.
+        let hsts = policy.hsts.as_ref().and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        let (certificate, outcome, question) = (None, None, None);
+        let mut peer = Peer { policy, hsts, server_name, certificate, outcome, refused: false, question };
         peer.look_at(chain, resumed, UnixTime::now());
         peer
     }
@@ -111,6 +116,11 @@ impl Peer {
     }
 
     /// What a backend is told of the certificate.
+    /// `Strict-Transport-Security` of every response.
+    pub(crate) fn hsts(&self) -> Option<HeaderValue> {
+        self.hsts.clone()
+    }
+
     pub(crate) fn header(&self, field: ClientCertField) -> Option<HeaderValue> {
         self.certificate.as_ref()?.header(field)
     }
