@@ -39,6 +39,11 @@ fn both_versions_are_spoken_and_the_lower_one_can_be_refused() {
         // None of the application protocols offered is served.
         let config = tls::client(&[&certificate], &["gopher"], &[&TLS13]);
         assert!(try_tls(at, "a.test", config).await.is_err());
+        // The client hears of it before it is counted.
+        crate::support::until("both failures are counted", async || {
+            worker.report().await.services[0].handshake_failures.len() == 2
+        })
+        .await;
         let service = &worker.report().await.services[0];
         assert_eq!(service.handshakes, [("1.2".to_string(), 1), ("1.3".to_string(), 2)]);
         assert_eq!(service.handshake_failures, [("no_shared_protocol".into(), 1), ("no_shared_version".into(), 1)]);
