@@ -2,14 +2,21 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
+use crate::api::{
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+};
 use crate::http::route::Router;
+use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+
+/// What clients may never send, whether a route uses it or not (RFC 9440, 4).
+const RFC_9440: [HeaderName; 2] =
+    [HeaderName::from_static("client-cert"), HeaderName::from_static("client-cert-chain")];
 
 /// Why a snapshot was not taken: where, what.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,8 @@ pub(crate) struct Compiled {
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
     certificates: Vec<Ready>,
+    /// Headers that tell backends of a client's certificate, of any route: no client may send one.
+    pub(crate) client_cert_names: Vec<HeaderName>,
 }
 
 /// An [`api::Service`], ready.
@@ -45,18 +54,22 @@ pub(crate) struct CompiledService {
     pub(crate) name: Arc<str>,
     pub(crate) mode: Mode,
     pub(crate) tls: Option<Arc<ServiceTls>>,
+    /// Routes of requests.
     pub(crate) router: Router,
+    /// Routes of connections without HTTP.
+    pub(crate) streams: StreamRouter,
     pub(crate) routes: Vec<CompiledRoute>,
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
 }
 
-/// A route's name, and its pool's place.
+/// An [`api::Route`], ready.
 #[derive(Debug)]
 pub(crate) struct CompiledRoute {
     pub(crate) name: Arc<str>,
     pub(crate) pool: usize,
+    pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
 }
 
 /// An [`api::Pool`], ready.
@@ -68,6 +81,7 @@ pub(crate) struct CompiledPool {
     pub(crate) tls: Option<Arc<UpstreamIdentity>>,
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
+    pub(crate) proxy_v2: bool,
 }
 
 impl Compiled {
@@ -99,6 +113,9 @@ impl Compiled {
                 .map_err(|problem| CompileError::Service { name: service.name, problem })?;
             new.services.push(compiled);
         }
+        let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
+        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
+        new.client_cert_names = names.into_iter().collect();
         Ok(new)
     }
 
@@ -131,19 +148,28 @@ impl Compiled {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
+            let pool = &self.pools[route.pool];
+            let problem = match service.mode {
+                Mode::Passthrough if pool.tls.is_some() => "has TLS: the client's is passed through to it",
+                Mode::Http | Mode::Https if pool.proxy_v2 => {
+                    "wants the PROXY protocol: requests of many clients share a connection"
+                }
+                _ => continue,
+            };
+            return Err(format!("route {:?} points to pool {:?}, which {problem}", route.name, pool.name));
         }
+        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
+        let (requests, streams) =
+            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
         let parse =
             |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
         Ok(CompiledService {
             name: service.name.as_str().into(),
             mode: service.mode,
             tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
-            router: Router::new(&service.routes),
-            routes: service
-                .routes
-                .iter()
-                .map(|r| CompiledRoute { name: r.name.as_str().into(), pool: r.pool })
-                .collect(),
+            router: Router::new(requests),
+            streams: StreamRouter::new(streams),
+            routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
@@ -172,6 +198,15 @@ impl Compiled {
         let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
         ready.map(Some).map_err(|e| e.to_string())
     }
+}
+
+fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
+    let header = |header: &api::ClientCertHeader| {
+        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
+        Ok::<_, String>((name, header.value))
+    };
+    let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
+    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
@@ -212,6 +247,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         tls,
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
+        proxy_v2: pool.proxy_v2,
     })
 }
 

@@ -130,7 +130,7 @@ fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
         let by = thread.index as usize % up.len();
         up.rotate_left(by);
     }
-    let tls = pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), config: thread.upstream_config(t) });
+    let tls = pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
     PoolView {
         name: pool.name.clone(),
         balance: pool.balance,
@@ -138,6 +138,7 @@ fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
         up,
         tls,
         timeouts: pool.timeouts,
+        proxy_v2: pool.proxy_v2,
         max_idle: pool.max_idle,
     }
 }

@@ -55,7 +55,7 @@ async fn ask(
     let code = match identity {
         None => get(stream, request).await?,
         Some(identity) => {
-            let connector = TlsConnector::from(identity.for_thread());
+            let connector = TlsConnector::from(identity.for_probe());
             let name = identity.server_name(address);
             let stream = connector.connect(name, stream).await.map_err(|e| format!("TLS: {e}"))?;
             get(stream, request).await?

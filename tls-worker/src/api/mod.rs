@@ -10,9 +10,12 @@ mod tls_words;
 pub mod wire;
 
 /// What the control plane asks of TLS itself, so that a certificate is checked, and a backend met, by the same code
-/// that serves: [`tls::certified_key`] and [`tls::upstream_identity`].
+/// that serves: [`tls::certified_key`] and [`tls::upstream_identity`]. [`tls::client_hello`] is here for those who try to
+/// break it.
 pub mod tls {
+    pub use crate::stream::hello::{ClientHello, HelloReader, HelloStep, client_hello};
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
+    pub use crate::tls::{client_cert_header, client_cert_rules};
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 

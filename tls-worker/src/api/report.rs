@@ -115,7 +115,8 @@ pub struct ServiceReport {
     pub client_certs: Vec<(String, u64)>,
     /// Time of handshakes done, from accept.
     pub handshake_seconds: Histogram,
-    /// Requests that got an answer from the edge itself before any route was chosen, by reason.
+    /// Requests that got an answer from the edge itself before any route was chosen, and connections without HTTP that
+    /// found no way, by reason.
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
     pub timeouts: Vec<(String, u64)>,
@@ -151,6 +152,7 @@ pub struct BackendReport {
     pub connections: u64,
     /// Connections open now, idle ones included.
     pub connections_open: u64,
-    /// Failures by kind ("connect", "connect_timeout", "tls", "response_timeout", "reset", "idle_timeout").
+    /// Failures by kind ("connect", "connect_timeout", "tls", "tls_verify", "tls_pin", "response_timeout", "reset",
+    /// "idle_timeout").
     pub failures: Vec<(String, u64)>,
 }

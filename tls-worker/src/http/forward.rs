@@ -2,11 +2,12 @@
 //! tried again without the backend having seen the request, or without harm if it has, is tried once more.
 
 use super::body::RequestBody;
+use super::headers;
 use super::respond::Fault;
 use crate::stats::BackendFailure;
-use crate::upstream::{Active, ConnectError, Lease, Phase, PoolView};
+use crate::upstream::{Active, ConnectError, Lease, Phase, PoolView, Wants, is_refused};
 use crate::view::Answered;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -26,6 +27,8 @@ pub(super) async fn forward(
     // The backend that could not be reached, and what the client is told if no other one can be.
     let mut failed: Option<(std::net::SocketAddr, Fault)> = None;
     let mut again = None;
+    let asks_upgrade = slot.as_ref().is_some_and(|request| request.headers().contains_key(header::UPGRADE));
+    let wants = if asks_upgrade { Wants::Http1 } else { Wants::Any };
     loop {
         let fresh = again.is_some();
         let Some(choice) = again.take().or_else(|| pool.choose(failed.map(|f| f.0)).cloned()) else {
@@ -34,7 +37,7 @@ pub(super) async fn forward(
         by.backend = Some(choice.index);
         let backend = &choice.backend;
         let active = Active::begin(backend);
-        let mut lease = match Lease::take(pool, backend, fresh).await {
+        let mut lease = match Lease::take(pool, backend, wants, fresh).await {
             Ok(lease) => lease,
             Err(error) => {
                 backend.stats.failures.inc(error.failure());
@@ -49,12 +52,16 @@ pub(super) async fn forward(
         };
         let (Some(state), reused) = (lease.state().cloned(), lease.reused) else { return Err(Fault::BadGateway) };
         let (Some(sender), Some(mut request)) = (lease.sender(), slot.take()) else { return Err(Fault::BadGateway) };
+        headers::speak(&mut request, sender.is_http2())?;
         let has_body = !request.body().is_end_stream();
-        // The backend may close a kept connection just as the request goes out on it.
-        *slot = (reused && !has_body && request.method().is_idempotent()).then(|| copy(&request));
+        // The backend may close a kept connection just as the request goes out on it; over HTTP/2 it may say of any
+        // request that it did not take it.
+        let idempotent = request.method().is_idempotent();
+        let may_repeat = !has_body && !fresh && (sender.is_http2() || (reused && idempotent));
+        *slot = may_repeat.then(|| copy(&request));
         request.body_mut().attach(state.clone());
         state.begin(has_body);
-        let mut error = match sender.try_send_request(request).await {
+        let mut error = match sender.try_send(request).await {
             Ok(response) => {
                 state.enter(Phase::ReceivingClient);
                 return Ok(Answer { response, lease, active });
@@ -69,7 +76,8 @@ pub(super) async fn forward(
             (*slot, again) = (unsent, Some(choice));
             continue;
         }
-        if slot.is_some() && state.failure() == BackendFailure::Reset && !error.error().is_parse() {
+        let lost = reused && idempotent && !error.error().is_parse();
+        if slot.is_some() && state.failure() == BackendFailure::Reset && (lost || is_refused(error.error())) {
             again = Some(choice);
             continue;
         }

@@ -2,10 +2,11 @@
 //! connection passes, and what the edge says about the client is never taken from the client.
 
 use super::respond::Fault;
+use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::stats::Rejection;
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body;
 
@@ -78,9 +79,7 @@ pub(super) fn rebuild_request(
 ) {
     let headers = &mut parts.headers;
     let wants_trailers = headers.contains_key(header::TE) && has_token(headers, header::TE, "trailers");
-    remove_hop_by_hop(headers, |name| {
-        matches!(name, "expect" | "forwarded" | "x-real-ip" | "http2-settings") || name.starts_with("x-forwarded-")
-    });
+    remove_hop_by_hop(headers, |name| matches!(name, "expect" | "http2-settings") || is_edges_own(name));
     if parts.version == Version::HTTP_2 {
         headers.insert(header::HOST, authority.clone());
         join_cookies(headers);
@@ -102,6 +101,80 @@ pub(super) fn rebuild_request(
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         let whole = std::mem::take(&mut parts.uri).into_parts();
         parts.uri = Uri::from(whole.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    }
+}
+
+/// What the backend is told of the client's certificate, and never by the client: what came under one of `names` goes.
+pub(super) fn tell_certificate(
+    headers: &mut HeaderMap,
+    names: &[HeaderName],
+    told: &[(HeaderName, ClientCertField)],
+    client: &Client,
+) {
+    for name in names {
+        headers.remove(name);
+    }
+    for (name, field) in told {
+        if let Some(value) = client.certificate_header(*field) {
+            headers.insert(name.clone(), value);
+        }
+    }
+}
+
+/// What the edge alone says of the client.
+fn is_edges_own(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+}
+
+/// Take out of trailers what the edge alone says; `names` are those of client certificates.
+pub(super) fn remove_edges_own(trailers: &mut HeaderMap, names: &[HeaderName]) {
+    let doomed: Vec<_> = trailers.keys().filter(|n| is_edges_own(n.as_str()) || names.contains(n)).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Make a rebuilt request one of the HTTP that its connection speaks. It may have been one of the other before: a
+/// request that was not taken is sent again on another connection.
+pub(super) fn speak(request: &mut Request<impl Body>, http2: bool) -> Result<(), Fault> {
+    match (request.version() == Version::HTTP_2, http2) {
+        (false, true) => to_http2(request),
+        (true, false) => {
+            to_http1(request);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9113, 8.2.2 and 8.3.1: the authority is a part of the target, and framing is none of the header's.
+fn to_http2(request: &mut Request<impl Body>) -> Result<(), Fault> {
+    let headers = request.headers_mut();
+    headers.remove(header::CONNECTION);
+    headers.remove(header::TRANSFER_ENCODING);
+    let authority = headers.remove(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    // HTTP/2 is spoken to backends over TLS alone.
+    target.scheme = Some(Scheme::HTTPS);
+    target.authority = Some(authority.ok_or(Fault::Rejected(Rejection::Host))?);
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| Fault::Rejected(Rejection::Target))?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+fn to_http1(request: &mut Request<impl Body>) {
+    let target = std::mem::take(request.uri_mut()).into_parts();
+    let host = target.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    *request.uri_mut() = Uri::from(target.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    *request.version_mut() = Version::HTTP_11;
+    let chunked = !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH);
+    let headers = request.headers_mut();
+    headers.extend(host.map(|host| (header::HOST, host)));
+    if headers.contains_key(header::TE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    if chunked {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -26,6 +26,9 @@ impl Fault {
             Fault::Rejected(Rejection::Host) => (StatusCode::BAD_REQUEST, "400 exactly one valid host is needed\n"),
             Fault::Rejected(Rejection::Target) => (StatusCode::BAD_REQUEST, "400 the request target is not a path\n"),
             Fault::Rejected(Rejection::Method) => (StatusCode::METHOD_NOT_ALLOWED, "405 this method is not served\n"),
+            Fault::Rejected(Rejection::NoBackend) | Fault::NoBackend => {
+                (StatusCode::SERVICE_UNAVAILABLE, "503 no backend is available\n")
+            }
             Fault::Rejected(Rejection::NoRoute) => (StatusCode::NOT_FOUND, "404 nothing is served here\n"),
             Fault::Rejected(Rejection::Misdirected) => {
                 (StatusCode::MISDIRECTED_REQUEST, "421 connect anew for this host\n")
@@ -34,7 +37,6 @@ impl Fault {
                 (StatusCode::FORBIDDEN, "403 the client certificate is not accepted\n")
             }
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
-            Fault::NoBackend => (StatusCode::SERVICE_UNAVAILABLE, "503 no backend is available\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
             Fault::GatewayTimeout => (StatusCode::GATEWAY_TIMEOUT, "504 the backend did not answer in time\n"),
         };

@@ -60,7 +60,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why the edge itself answered a request.
+    /// Why the edge itself answered a request, or closed a connection that has none.
     Rejection {
         /// Host or authority is missing, there more than once, malformed, or contradicts itself.
         Host = "host",
@@ -68,8 +68,10 @@ reasons! {
         Method = "method",
         /// A request target that is neither a path nor an absolute URI.
         Target = "target",
-        /// No route matches.
+        /// No route matches; of `tls`, after the handshake.
         NoRoute = "no_route",
+        /// No backend of the pool may be chosen; of `tls` and `passthrough`.
+        NoBackend = "no_backend",
         /// A host of other rules for TLS than those that the connection was made by (421).
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
@@ -135,6 +137,31 @@ reasons! {
     }
 }
 
+/// What came of asking for a certificate, where a handshake failed for that.
+const FOR_CLIENT_CERT: [(HandshakeFailure, ClientCert); 7] = [
+    (HandshakeFailure::ClientCertMissing, ClientCert::None),
+    (HandshakeFailure::UnknownCa, ClientCert::UnknownCa),
+    (HandshakeFailure::Expired, ClientCert::Expired),
+    (HandshakeFailure::Revoked, ClientCert::Revoked),
+    (HandshakeFailure::CrlExpired, ClientCert::CrlExpired),
+    (HandshakeFailure::OcspUnavailable, ClientCert::OcspUnavailable),
+    (HandshakeFailure::ClientCertBad, ClientCert::Bad),
+];
+
+impl HandshakeFailure {
+    /// What came of asking for a certificate, where this was for that.
+    pub(crate) fn of_client_cert(self) -> Option<ClientCert> {
+        FOR_CLIENT_CERT.iter().find(|(failure, _)| *failure == self).map(|(_, outcome)| *outcome)
+    }
+}
+
+impl ClientCert {
+    /// The reason, where nothing is served for this.
+    pub(crate) fn failure(self) -> Option<HandshakeFailure> {
+        FOR_CLIENT_CERT.iter().find(|(_, outcome)| *outcome == self).map(|(failure, _)| *failure)
+    }
+}
+
 reasons! {
     /// Deadlines towards clients.
     ClientTimeout {
@@ -142,7 +169,7 @@ reasons! {
         Handshake = "handshake",
         /// Header of a request.
         Header = "header",
-        /// No request, or no byte while one is open.
+        /// No request, or no byte while one is open; without HTTP, no byte.
         Idle = "idle",
     }
 }
@@ -154,8 +181,12 @@ reasons! {
         Connect = "connect",
         /// TCP connect or TLS handshake not done by the deadline.
         ConnectTimeout = "connect_timeout",
-        /// TLS handshake or verification.
+        /// TLS handshake.
         Tls = "tls",
+        /// A certificate that is not trusted, or for another name.
+        TlsVerify = "tls_verify",
+        /// A key that is none of the pinned ones.
+        TlsPin = "tls_pin",
         /// No response header by the deadline.
         ResponseTimeout = "response_timeout",
         /// Closed, or spoke no HTTP, before the response was whole.

@@ -1,21 +1,22 @@
 //! Backends, as one thread sees them: `balance` chooses one, `pool` keeps its unused connections, `connect` makes
-//! new ones and drives them, `state` knows what is due on each.
+//! new ones and drives them, `sender` sends requests on them, `state` knows what is due on each.
 
 mod balance;
 mod connect;
 mod pool;
+mod sender;
 mod state;
 
-pub(crate) use connect::ConnectError;
-pub(crate) use pool::{Active, Lease};
+pub(crate) use connect::{ConnectError, Opened, open};
+pub(crate) use pool::{Active, Lease, Wants};
+pub(crate) use sender::is_refused;
 pub(crate) use state::{Phase, UpState};
 
 use crate::api::{BackendTimeouts, Balance};
 use crate::stats::BackendStats;
-use crate::tls::UpstreamIdentity;
+use crate::tls::{UpstreamConfigs, UpstreamIdentity};
 use balance::Candidate;
 use pool::Kept;
-use rustls::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -88,7 +89,7 @@ impl Candidate for Choice {
 /// TLS towards a pool's backends, with this thread's session memory.
 pub(crate) struct UpstreamTlsView {
     pub(crate) identity: Arc<UpstreamIdentity>,
-    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) configs: Rc<UpstreamConfigs>,
 }
 
 /// A pool in a generation.
@@ -101,6 +102,8 @@ pub(crate) struct PoolView {
     pub(crate) up: Vec<Choice>,
     pub(crate) tls: Option<UpstreamTlsView>,
     pub(crate) timeouts: BackendTimeouts,
+    /// A PROXY header goes ahead of a connection without HTTP.
+    pub(crate) proxy_v2: bool,
     pub(crate) max_idle: usize,
 }
 

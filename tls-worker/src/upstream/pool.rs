@@ -1,9 +1,8 @@
 //! Connections to one backend: taken for a request, kept when it is over and they are still good, closed when not.
 
 use super::connect::{ConnectError, connect};
+use super::sender::Sender;
 use super::{Backend, Phase, PoolView, UpState};
-use crate::http::body::RequestBody;
-use hyper::client::conn::http1::SendRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +10,26 @@ use tokio::task::AbortHandle;
 
 /// A connection, driven by a task of its own.
 pub(super) struct Kept {
-    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) sender: Sender,
     pub(super) state: Arc<UpState>,
     pub(super) driver: AbortHandle,
     /// [`Backend::identity`] that it was made under.
     pub(super) identity: u64,
+}
+
+/// What a connection must be able to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// To carry a request.
+    Any,
+    /// To become a tunnel, which is HTTP/1.1's.
+    Http1,
+}
+
+impl Wants {
+    fn takes(self, kept: &Kept) -> bool {
+        self == Wants::Any || !kept.sender.is_http2()
+    }
 }
 
 /// A request or tunnel that is in flight on a backend.
@@ -25,6 +39,10 @@ impl Active {
     pub(crate) fn begin(backend: &Rc<Backend>) -> Self {
         backend.stats.active.inc();
         Active(backend.clone())
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0
     }
 }
 
@@ -46,18 +64,23 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// A connection of the backend: one that waits, unless `fresh`, else a new one.
-    pub(crate) async fn take(pool: &PoolView, backend: &Rc<Backend>, fresh: bool) -> Result<Lease, ConnectError> {
+    pub(crate) async fn take(
+        pool: &PoolView,
+        backend: &Rc<Backend>,
+        wants: Wants,
+        fresh: bool,
+    ) -> Result<Lease, ConnectError> {
         let lease =
             |kept, reused| Lease { kept: Some(kept), backend: backend.clone(), max_idle: pool.max_idle, reused };
-        if !fresh && let Some(kept) = waiting(backend).await {
+        if !fresh && let Some(kept) = waiting(backend, wants).await {
             return Ok(lease(kept, true));
         }
         // Boxed: rare, and much larger than what every request has to carry.
-        let kept = Box::pin(connect(pool, backend)).await?;
+        let kept = Box::pin(connect(pool, backend, wants)).await?;
         Ok(lease(kept, false))
     }
 
-    pub(crate) fn sender(&mut self) -> Option<&mut SendRequest<RequestBody>> {
+    pub(crate) fn sender(&mut self) -> Option<&mut Sender> {
         self.kept.as_mut().map(|k| &mut k.sender)
     }
 
@@ -94,10 +117,14 @@ impl Lease {
     }
 }
 
-/// A connection that waits for a request.
-async fn waiting(backend: &Backend) -> Option<Kept> {
+/// A connection that waits for a request: the last one used.
+async fn waiting(backend: &Backend, wants: Wants) -> Option<Kept> {
     loop {
-        let mut kept = backend.idle.borrow_mut().pop()?;
+        let mut kept = {
+            let mut idle = backend.idle.borrow_mut();
+            let place = idle.iter().rposition(|kept| wants.takes(kept))?;
+            idle.remove(place)
+        };
         // It was put back when the response was whole; its driver may still have to see that, which it does when it
         // runs next.
         if !kept.sender.is_closed() && poll_fn(|cx| kept.sender.poll_ready(cx)).await.is_ok() {

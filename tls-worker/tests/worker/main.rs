@@ -6,11 +6,18 @@
 mod support;
 
 mod backends;
+mod client_certs;
 mod control;
+mod guards;
 mod http;
+mod misdirected;
+mod ocsp;
+mod passthrough;
 mod streams;
 mod timeouts;
 mod tls;
+mod tls_mode;
+mod upstream_tls;
 
 /// Run a test on a runtime whose tasks stay on its thread.
 pub(crate) fn local(test: impl Future<Output = ()>) {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -69,11 +70,43 @@ impl Backend {
         F: Future<Output = Response<Body>> + 'static,
     {
         let answer = Rc::new(answer);
-        Backend::raw(move |stream, _| {
-            let (config, answer) = (config.clone(), answer.clone());
+        Backend::tls(config, move |stream, _| serve(stream, answer.clone())).await
+    }
+
+    /// The same over TLS and HTTP/2.
+    pub(crate) async fn h2<F>(
+        config: Arc<rustls::ServerConfig>,
+        answer: impl Fn(Request<Incoming>) -> F + 'static,
+    ) -> Backend
+    where
+        F: Future<Output = Response<Body>> + 'static,
+    {
+        let answer = Rc::new(answer);
+        Backend::tls(config, move |stream, _| {
+            let answer = answer.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    let answer = answer(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let builder = hyper::server::conn::http2::Builder::new(super::client::Local);
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            }
+        })
+        .await
+    }
+
+    /// Each connection is given to this script after its handshake.
+    pub(crate) async fn tls<F: Future<Output = ()> + 'static>(
+        config: Arc<rustls::ServerConfig>,
+        script: impl Fn(TlsStream<TcpStream>, usize) -> F + 'static,
+    ) -> Backend {
+        let script = Rc::new(script);
+        Backend::raw(move |stream, n| {
+            let (config, script) = (config.clone(), script.clone());
             async move {
                 if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
-                    serve(stream, answer).await;
+                    script(stream, n).await;
                 }
             }
         })

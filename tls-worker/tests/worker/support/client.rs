@@ -82,15 +82,22 @@ pub(crate) async fn tls(at: SocketAddr, name: &str, trusted: &Certificate, alpn:
     try_tls(at, name, config).await.unwrap()
 }
 
+/// TLS over any stream.
+pub(crate) async fn tls_on<T>(stream: T, name: &str, config: rustls::ClientConfig) -> std::io::Result<TlsStream<T>>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+}
+
 /// TLS by a configuration.
 pub(crate) async fn try_tls(
     at: SocketAddr,
     name: &str,
     config: rustls::ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(at).await.unwrap();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    tls_on(TcpStream::connect(at).await.unwrap(), name, config).await
 }
 
 /// Status, header and whole body.

@@ -1,5 +1,6 @@
 //! Snapshots with sensible defaults, to be changed where a test is about something else.
 
+use super::ca::Ca;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tls_worker::api::*;
@@ -36,6 +37,36 @@ pub(crate) fn https(at: SocketAddr, certificates: Vec<Certificate>, backends: &[
     snapshot.services[0].mode = Mode::Https;
     snapshot.services[0].tls = Some(tls((0..certificates.len()).collect()));
     snapshot.certificates = certificates;
+    snapshot
+}
+
+/// A client's certificate of one of these authorities.
+pub(crate) fn client_cert(mode: ClientCertMode, authorities: &[&Ca]) -> Option<ClientCertRules> {
+    Some(ClientCertRules {
+        mode,
+        roots: authorities.iter().map(|ca| Der(ca.der.clone())).collect(),
+        depth: 4,
+        crls: vec![],
+        expired_crl: ExpiredCrl::Deny,
+        ocsp: OcspMode::Off,
+        ocsp_responder: None,
+    })
+}
+
+/// One service that passes TLS through to one pool of these backends.
+pub(crate) fn passthrough(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
+    let mut snapshot = http(at, backends);
+    snapshot.services[0].mode = Mode::Passthrough;
+    snapshot
+}
+
+/// One service that ends TLS and passes on what is in it.
+pub(crate) fn tls_mode(at: SocketAddr, certificate: Certificate, alpn: &[&str], backends: &[SocketAddr]) -> Snapshot {
+    let mut snapshot = https(at, vec![certificate], backends);
+    snapshot.services[0].mode = Mode::Tls;
+    if let Some(tls) = &mut snapshot.services[0].tls {
+        tls.alpn = alpn.iter().map(|name| name.to_string()).collect();
+    }
     snapshot
 }
 

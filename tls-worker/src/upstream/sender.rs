@@ -1,0 +1,85 @@
+//! Sending a request on a connection, in the HTTP that the backend speaks on it.
+
+use crate::http::body::RequestBody;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::Executor;
+use std::cell::RefCell;
+use std::error::Error;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::task::JoinSet;
+
+/// Either HTTP. One request at a time is sent on both.
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+impl Sender {
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Sender::Http2(_))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Sender::Http1(sender) => sender.poll_ready(cx),
+            Sender::Http2(sender) => sender.poll_ready(cx),
+        }
+    }
+
+    /// The error has the request in it where nothing of it was sent.
+    pub(crate) async fn try_send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// Whether the backend says that it did nothing with the request, so that it can be sent again whatever it is
+/// (RFC 9113, 8.7): a refused stream, or one above the last that a GOAWAY without error names.
+pub(crate) fn is_refused(error: &hyper::Error) -> bool {
+    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
+    match cause.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => cause.is_remote() && cause.is_reset(),
+        Some(h2::Reason::NO_ERROR) => cause.is_remote() && cause.is_go_away(),
+        _ => false,
+    }
+}
+
+/// hyper's tasks of one HTTP/2 connection. They stay on this thread, and end with the connection's driver: hyper would
+/// have them wait for a backend that is silent.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Rc<RefCell<JoinSet<()>>>);
+
+/// Ends the tasks when it is dropped.
+pub(super) struct TasksGuard(pub(super) Tasks);
+
+impl Drop for TasksGuard {
+    fn drop(&mut self) {
+        self.0.0.borrow_mut().abort_all();
+    }
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        let mut tasks = self.0.borrow_mut();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_local(task);
+    }
+}
