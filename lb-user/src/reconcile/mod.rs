@@ -1,6 +1,7 @@
 //! One task that alone decides: it owns the config, what operators changed, what the checks say, and the datapath.
 //! Others send it events; it plans, carries the plan out, and answers.
 
+mod agents;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -12,21 +13,26 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_pure;
+mod tickets;
 
+pub use agents::{Agents, Refreshed, Watched};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 
-use crate::config::{self, Config, Loaded, ProblemView};
+use crate::config::{self, Config, Loaded, ProblemView, Stale};
 use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
+use crate::ocsp::staple::{self, StapleTarget};
+use crate::ocsp::{self, WorkerSide};
 use crate::supervisor::{self, Launch, WorkerHandle};
+use tickets::RandomKeys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tls_worker::api::{Hello, Snapshot};
+use tls_worker::api::{Hello, Secret, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -51,6 +57,20 @@ pub struct Reconciler<D> {
     datapath: D,
     worker: WorkerHandle,
     reloads: (u64, u64),
+    agents: Agents,
+    staple_targets: watch::Sender<Vec<StapleTarget>>,
+    watched: watch::Sender<Watched>,
+    ticket_keys: RandomKeys,
+    /// Ticket keys in force, and since when.
+    observed_tickets: Vec<Secret>,
+    tickets_since: SystemTime,
+    /// Files of TLS that cannot be used.
+    stale: Arc<[Stale]>,
+    /// Why the files as a whole were not taken when they were read last.
+    refused_refresh: Option<String>,
+    /// Readings of them that were applied, and that were not, or not in whole.
+    refreshes: (u64, u64),
+    ocsp: Arc<ocsp::Counts>,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
 }
@@ -63,9 +83,10 @@ impl<D: Datapath> Reconciler<D> {
         mut datapath: D,
         launch: Launch,
         hello: Hello,
+        ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        match first_state(&loaded.config, &mut datapath, launch, hello).await {
-            Ok((observed, worker)) => {
+        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp.0).await {
+            Ok((observed, worker, ticket_keys, agents)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
@@ -80,6 +101,16 @@ impl<D: Datapath> Reconciler<D> {
                     datapath,
                     worker,
                     reloads: (0, 0),
+                    agents,
+                    staple_targets: watch::Sender::default(),
+                    watched: watch::Sender::default(),
+                    ticket_keys,
+                    observed_tickets: Vec::new(),
+                    tickets_since: SystemTime::now(),
+                    stale: [].into(),
+                    refused_refresh: None,
+                    refreshes: (0, 0),
+                    ocsp: ocsp.1,
                     behind: false,
                 };
                 reconciler.retarget();
@@ -97,6 +128,21 @@ impl<D: Datapath> Reconciler<D> {
     /// What is to be checked.
     pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
         self.targets.subscribe()
+    }
+
+    /// What wants a staple.
+    pub fn staple_targets(&self) -> watch::Receiver<Vec<StapleTarget>> {
+        self.staple_targets.subscribe()
+    }
+
+    /// Where staples are kept; it holds for the life of the process.
+    pub fn staple_store(&self) -> Option<ocsp::store::Store> {
+        agents::store(&self.config)
+    }
+
+    /// Files that are to be read again when they change.
+    pub fn watched(&self) -> watch::Receiver<Watched> {
+        self.watched.subscribe()
     }
 
     /// Serve events until [`Event::Shutdown`].
@@ -133,6 +179,7 @@ impl<D: Datapath> Reconciler<D> {
     /// What time alone changes.
     async fn tick(&mut self) {
         self.datapath.tick().await;
+        self.turn_tickets().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -151,13 +198,17 @@ impl<D: Datapath> Reconciler<D> {
         let overlay = self.overlay.over(&loaded.config);
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
+        // Every file was good.
+        self.stale = [].into();
+        self.refused_refresh = None;
         Ok(Reloaded { generation, warnings: Arc::clone(&self.warnings) })
     }
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
         let health = self.health(&config);
-        let plan = plan(Intent { config: &config, overlay: &overlay, health: &health }, &self.observed)?;
+        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.agents };
+        let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
         self.config = config;
         self.overlay = overlay;
@@ -260,6 +311,7 @@ impl<D: Datapath> Reconciler<D> {
         }
         self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
         self.health.retain(|key, _| self.checks.contains_key(key));
+        self.retarget_files();
         let same =
             |a: &Target, b: &Target| (&a.pool, a.address, &a.check, &a.tls) == (&b.pool, b.address, &b.check, &b.tls);
         self.targets.send_if_modified(|before| {
@@ -283,12 +335,20 @@ async fn first_state<D: Datapath>(
     datapath: &mut D,
     launch: Launch,
     hello: Hello,
-) -> Result<(Observed, WorkerHandle), Refusal> {
+    ocsp: WorkerSide,
+) -> Result<(Observed, WorkerHandle, RandomKeys, Agents), Refusal> {
     let (overlay, health) = (Overlay::default(), Health::default());
-    let plan = plan(Intent { config, overlay: &overlay, health: &health }, &Observed::default())?;
+    let ticket_keys = RandomKeys::new(Instant::now())?;
+    // The first handshake has its staple, where one is stored that holds.
+    let targets = agents::staple_targets(config);
+    let stored = |store| staple::stored(&store, &targets, SystemTime::now());
+    let staples = agents::store(config).map(stored).unwrap_or_default();
+    let agents = Agents { tickets: ticket_keys.keys(), staples };
+    let intent = Intent { config, overlay: &overlay, health: &health, agents: &agents };
+    let plan = plan(intent, &Observed::default())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot)).await?;
+    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), ocsp).await?;
     match datapath.apply(&desired).await {
         Ok(listeners) => worker.listen(listeners).await?,
         Err(error) => {
@@ -303,5 +363,5 @@ async fn first_state<D: Datapath>(
         rules: plan.rules,
         ids: plan.ids,
     };
-    Ok((observed, worker))
+    Ok((observed, worker, ticket_keys, agents))
 }

@@ -1,16 +1,19 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
+use super::agents::Refreshed;
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
 use super::prefixes::PrefixChange;
-use crate::config::{Config, LoadError, ProblemView};
+use super::tickets::NoRandom;
+use crate::config::{Config, LoadError, ProblemView, Stale};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Key};
+use crate::ocsp::staple::{Fingerprint, Staple, Staples};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
@@ -52,6 +55,18 @@ pub struct State {
     pub worker: WorkerView,
     /// Reloads that were applied, and that were refused.
     pub reloads: (u64, u64),
+    /// Files of TLS that cannot be used; what they held before is in `config`.
+    pub stale: Arc<[Stale]>,
+    /// Why the files as a whole were not taken when they were read last.
+    pub refused_refresh: Option<String>,
+    /// Readings of these files that were applied, and that were not, or not in whole.
+    pub refreshes: (u64, u64),
+    /// Staples.
+    pub staples: Staples,
+    /// When the ticket keys in force became that.
+    pub tickets_since: SystemTime,
+    /// Answers of responders.
+    pub ocsp: Arc<crate::ocsp::Counts>,
 }
 
 /// A reload was taken.
@@ -106,6 +121,18 @@ pub enum Event {
     Reload {
         /// The answer.
         reply: oneshot::Sender<Result<Reloaded, Refusal>>,
+    },
+    /// Read the files of certificates, authorities, revocation lists and ticket keys again.
+    Refresh {
+        /// The answer; none: nobody waits for it.
+        reply: Option<oneshot::Sender<Result<Refreshed, Refusal>>>,
+    },
+    /// What is known of a staple from now on.
+    Staple {
+        /// Of the certificate.
+        fingerprint: Fingerprint,
+        /// The staple.
+        staple: Staple,
     },
     /// Change what is denied and allowed.
     Prefix {
@@ -165,6 +192,9 @@ pub enum Refusal {
     /// The datapath did not take it.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// There are no keys for tickets.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     /// The edge is going down.
     #[error("the edge is shutting down")]
     Closing,
@@ -181,6 +211,7 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.steering", a.steering != b.steering),
         ("edge.cpus", a.cpus != b.cpus),
         ("edge.user", a.user != b.user),
+        ("edge.state", a.state != b.state),
         ("edge.worker_binary", a.worker_binary != b.worker_binary),
         ("edge.max_services", a.max_services != b.max_services),
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
