@@ -2,6 +2,7 @@
 //!
 //! | room | what it does |
 //! | --- | --- |
+//! | [`cert`] | certificates and keys as files: read, ordered, made, shown |
 //! | [`config`] | text to checked model, every problem at once |
 //! | [`reconcile`] | the one task that decides; the pure plan |
 //! | [`datapath`] | how connections come in: kernel or sockets |
@@ -16,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod cert;
 pub mod cli;
 pub mod config;
 pub mod datapath;

@@ -1,6 +1,7 @@
 //! `[certificate.NAME]`: the files are read and looked at here, so that the worker opens none.
 
 use super::host::Host;
+use super::model::{Certificate, CertificateSource};
 use super::problem::{Problem, Problems};
 use super::section::{At, Section};
 use rustls::pki_types::pem::PemObject as _;
@@ -21,7 +22,7 @@ pub(super) fn certificate(
     problems: &mut Problems,
     host: &Host,
     dir: &Path,
-) -> Option<api::Certificate> {
+) -> Option<Certificate> {
     let p = problems;
     let chain_at = section.string(p, "chain");
     let key_at = section.string(p, "key");
@@ -74,7 +75,10 @@ pub(super) fn certificate(
         }
     }
     certificate.names = look_at(&chain[0], &chain_at, p, host)?;
-    Some(certificate)
+    let facts = crate::cert::Facts::of(&chain[0]).ok()?;
+    let source = CertificateSource::Files { chain: dir.join(chain_at.value), key: dir.join(key_at.value) };
+    let issuer = certificate.chain.get(1).cloned();
+    Some(Certificate { certificate, source, responder: facts.ocsp.clone(), facts, stapling: false, issuer })
 }
 
 fn unusable_key(at: &At<&str>, why: &str) -> Problem {

@@ -84,7 +84,7 @@ pub fn parse(text: &str, path: &Path, host: &Host) -> Result<Loaded, LoadError> 
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             // The daemon's working directory is not the operator's.
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-            model(&root, &mut problems, host, &dir)
+            model(&root, &mut problems, host, &dir, Origin { path: path.to_owned(), text: text.into() })
         }
         Err(error) => {
             problems.push(syntax(error));
@@ -98,7 +98,7 @@ pub fn parse(text: &str, path: &Path, host: &Host) -> Result<Loaded, LoadError> 
     }
 }
 
-fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path) -> Option<Config> {
+fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path, origin: Origin) -> Option<Config> {
     let mut root = Section::of(p, String::new(), 0..0, root)?;
     let edge_section = root.section(p, "edge").unwrap_or_else(|| Section::absent("[edge]"));
     let edge = edge::edge(edge_section, p, host, dir);
@@ -147,6 +147,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
     let config = Config {
         edge,
         admin,
+        tls: Tls::default(),
         // A certificate that could not be read is a problem already; indices hold only when all are there.
         certificates: certificates.into_iter().collect::<Option<_>>()?,
         services: terminated.into_iter().map(|parsed| parsed.service).collect(),
@@ -154,6 +155,9 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
         limits,
         prefixes: Arc::new(prefixes),
         pools,
+        origin,
+        files: Vec::new(),
+        contents: FileContents::default(),
     };
     check::whole(&config, &claims, p);
     forwarding::check(&config, &forwarded, p);

@@ -47,9 +47,10 @@ pub(super) fn pool(name: &At<String>, mut section: Section<'_>, problems: &mut P
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let tls = section.section(p, "tls").map(|section| tls(section, p, dir));
+    let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
     let health = section.section(p, "health").and_then(|section| health(section, p));
     section.finish(p);
-    Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, health }
+    Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_v2, health }
 }
 
 fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {

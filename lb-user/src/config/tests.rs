@@ -135,7 +135,7 @@ fn a_good_config_is_taken_whole() {
     assert_eq!(warnings.views(), []);
     assert_eq!(config.edge.cpus, [1]);
     assert_eq!(config.edge.worker_binary.as_deref(), Some(&*files.0.path().join("bin/bailey-worker")));
-    assert_eq!(config.certificates[0].names, ["www.example.com", "*.example.org"]);
+    assert_eq!(config.certificates[0].certificate.names, ["www.example.com", "*.example.org"]);
     let web = &config.services[0];
     assert_eq!((web.name.as_str(), web.mode), ("web", Mode::Https));
     assert_eq!(web.tls.as_ref().unwrap().policies[0].protocol.min_version, TlsVersion::V13);

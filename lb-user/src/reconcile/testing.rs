@@ -37,6 +37,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             cpus: vec![0],
             user: None,
             worker_binary: None,
+            state: None,
             max_services: 16,
             max_addresses: 64,
             log: "info".into(),
@@ -44,6 +45,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             tuning: Default::default(),
         },
         admin: Admin { socket: "/nonexistent/admin.sock".into(), metrics: None },
+        tls: Tls::default(),
         certificates: vec![],
         services: services.iter().enumerate().map(service).collect(),
         forwards: vec![],
@@ -56,8 +58,12 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             max_idle: 1,
             timeouts: api::BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             tls: None,
+            proxy_v2: false,
             health: None,
         }],
+        origin: Origin { path: "/nonexistent/bailey.toml".into(), text: "".into() },
+        files: vec![],
+        contents: FileContents::default(),
     }
 }
 
