@@ -2,8 +2,8 @@
 
 use super::api::*;
 use super::socket::AdminSocket;
-use super::{view, view_certificates};
 use super::watch::{self, Streaming, Watchers};
+use super::{view, view_certificates};
 use crate::config::LoadError;
 use crate::datapath::FlowAnswer;
 use crate::reconcile::{ChangeError, Event, Refusal, State};
@@ -210,10 +210,9 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let warnings = reloaded.warnings.to_vec();
             Ok(json(StatusCode::OK, &Reloaded { generation: reloaded.generation, warnings }))
         }
-        (
-            _,
-            ["v1", "status" | "services" | "pools" | "certificates" | "flow" | "rules" | "watch" | "reload", ..],
-        ) if parts.len() < 4 => {
+        (_, ["v1", "status" | "services" | "pools" | "certificates" | "flow" | "rules" | "watch" | "reload", ..])
+            if parts.len() < 4 =>
+        {
             Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: not this method"), None))
         }
         _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), None)),

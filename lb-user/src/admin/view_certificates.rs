@@ -1,15 +1,14 @@
 //! Certificates and TLS of the reconciler's picture, as they are shown. Pure but for the clock that it is given.
 
 use super::api::*;
+use crate::cert::rfc3339;
 use crate::config::{Certificate, CertificateSource, Stale};
 use crate::ocsp::staple::{Staple, fingerprint};
 use crate::reconcile::{Refreshed, State};
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tls_worker::api::tls::{known_groups, known_suites};
 use tls_worker::api::{ClientCertMode, OcspMode, OcspStatus, ServiceReport, SniPolicy, TlsVersion, UpstreamTls};
-
-const DAY: i64 = 86_400;
 
 /// All certificates.
 pub fn certificates(edge: &State, now: SystemTime) -> Vec<CertificateRow> {
@@ -58,21 +57,21 @@ pub fn reloaded(refreshed: Refreshed) -> CertificatesReloaded {
 
 /// Whether the files of a certificate cannot be used.
 pub fn stale<'s>(edge: &'s State, name: &str) -> Option<&'s Stale> {
-    edge.stale.iter().find(|stale| stale.kind == crate::config::FileKind::Certificate && stale.name == name)
+    edge.tls.stale.iter().find(|stale| stale.kind == crate::config::FileKind::Certificate && stale.name == name)
 }
 
 /// What is known of the staple of a certificate that wants one.
 pub fn staple<'s>(edge: &'s State, one: &Certificate) -> Option<&'s Staple> {
-    one.stapling.then(|| edge.staples.get(&fingerprint(&one.certificate))).flatten()
+    one.stapling.then(|| edge.tls.staples.get(&fingerprint(&one.certificate))).flatten()
 }
 
 /// What TLS of clients suffers from.
 pub(super) fn troubles(edge: &State, now: SystemTime) -> Vec<String> {
     let mut troubles = Vec::new();
-    for stale in edge.stale.iter() {
+    for stale in edge.tls.stale.iter() {
         troubles.push(format!("{} {:?} is not current: {}", stale.kind.as_str(), stale.name, stale.problem));
     }
-    if let Some(why) = &edge.refused_refresh {
+    if let Some(why) = &edge.tls.refused {
         troubles.push(format!("files of TLS were not taken: {why}"));
     }
     for (index, one) in edge.config.certificates.iter().enumerate() {
@@ -95,7 +94,7 @@ fn row(edge: &State, index: usize, one: &Certificate, now: SystemTime) -> Certif
         names: one.facts.names.clone(),
         issuer: one.facts.issuer.clone(),
         key: one.facts.key.to_string(),
-        days_left: days(one.facts.not_after, now),
+        days_left: one.facts.days_left(now),
         used_by: used_by(edge, index),
         staple: staple_view(one.stapling, staple(edge, one), now),
         stale: stale(edge, one.name()).is_some(),
@@ -210,16 +209,4 @@ pub(super) fn version(version: TlsVersion) -> &'static str {
         TlsVersion::V12 => "1.2",
         TlsVersion::V13 => "1.3",
     }
-}
-
-fn days(end: SystemTime, now: SystemTime) -> i64 {
-    let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX) / DAY;
-    match end.duration_since(now) {
-        Ok(left) => whole(left),
-        Err(over) => -1 - whole(over.duration()),
-    }
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    der::DateTime::from_system_time(time).map_or_else(|_| "-".into(), |time| time.to_string())
 }

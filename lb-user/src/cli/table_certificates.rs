@@ -55,7 +55,8 @@ pub(super) fn certificate(view: &CertificateView) -> String {
 pub(super) fn reloaded(view: &CertificatesReloaded) -> String {
     let mut out: String = view.warnings.iter().map(|warning| format!("{warning}\n")).collect();
     for stale in &view.stale {
-        let _ = writeln!(out, "{} {}: not taken, what it held before serves on\n{}", stale.kind, stale.name, stale.problem);
+        let _ =
+            writeln!(out, "{} {}: not taken, what it held before serves on\n{}", stale.kind, stale.name, stale.problem);
     }
     for changed in &view.changed {
         let _ = writeln!(out, "{changed}: changed");

@@ -1,8 +1,8 @@
 //! From the reconciler's picture to metric families. Pure. Names, types and labels are those of docs/metrics.md; a
 //! test holds the two together.
 
-use super::{families_forward, families_tls};
 use super::family::{Family, Labels};
+use super::{families_forward, families_tls};
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
 use prometheus::proto::MetricFamily;
@@ -112,10 +112,15 @@ fn service_families(edge: &State) -> Vec<Family> {
         labelled("bailey_tls_handshakes_total", "TLS handshakes done.", "version", |s| &s.handshakes),
         labelled("bailey_tls_sessions_total", "TLS handshakes done, by how.", "session", |s| &s.sessions),
         labelled("bailey_tls_groups_total", "Full TLS handshakes done, by key exchange group.", "group", |s| &s.groups),
-        labelled("bailey_tls_handshakes_refused_total", "Connections closed at accept by a bound of handshakes.", "reason", |s| {
-            &s.handshakes_refused
+        labelled(
+            "bailey_tls_handshakes_refused_total",
+            "Connections closed at accept by a bound of handshakes.",
+            "reason",
+            |s| &s.handshakes_refused,
+        ),
+        labelled("bailey_tls_client_certs_total", "Client certificates asked for, by result.", "result", |s| {
+            &s.client_certs
         }),
-        labelled("bailey_tls_client_certs_total", "Client certificates asked for, by result.", "result", |s| &s.client_certs),
         labelled("bailey_tls_handshake_failures_total", "TLS handshakes failed.", "reason", |s| &s.handshake_failures),
         handshake,
         labelled("bailey_http_rejected_total", "Requests refused before routing.", "reason", |s| &s.rejected),

@@ -17,8 +17,10 @@ pub(super) fn families(edge: &State) -> Vec<Family> {
 
 fn certificates(edge: &State) -> Vec<Family> {
     let mut expiry = Family::gauge("bailey_certificate_expiry_timestamp_seconds", "End of a certificate's validity.");
-    let mut not_current =
-        Family::gauge("bailey_certificate_stale", "1 while a certificate's files cannot be used and the last good one serves.");
+    let mut not_current = Family::gauge(
+        "bailey_certificate_stale",
+        "1 while a certificate's files cannot be used and the last good one serves.",
+    );
     let mut staples = Family::gauge(
         "bailey_ocsp_staple_expiry_timestamp_seconds",
         "End of the staple that is sent; 0: none is, though the config wants one.",
@@ -36,36 +38,45 @@ fn certificates(edge: &State) -> Vec<Family> {
 }
 
 fn files(edge: &State) -> Vec<Family> {
-    let mut not_current = Family::gauge("bailey_stale_files", "Files that cannot be used; what they held before serves.");
+    let mut not_current =
+        Family::gauge("bailey_stale_files", "Files that cannot be used; what they held before serves.");
     for kind in [FileKind::Certificate, FileKind::Authorities, FileKind::Crl, FileKind::TicketKeys] {
-        let count = edge.stale.iter().filter(|stale| stale.kind == kind).count();
+        let count = edge.tls.stale.iter().filter(|stale| stale.kind == kind).count();
         not_current.add([("kind", kind.as_str().into())], count as u64);
     }
     let mut reloads =
         Family::counter("bailey_certificate_reloads_total", "Readings of the files of certificates, by result.");
-    reloads.add([("result", "applied".into())], edge.refreshes.0);
-    reloads.add([("result", "refused".into())], edge.refreshes.1);
-    let mut tickets =
-        Family::gauge("bailey_ticket_keys_timestamp_seconds", "When the keys of session tickets became the current ones.");
-    tickets.add([], unix(edge.tickets_since));
+    reloads.add([("result", "applied".into())], edge.tls.refreshes.0);
+    reloads.add([("result", "refused".into())], edge.tls.refreshes.1);
+    let mut tickets = Family::gauge(
+        "bailey_ticket_keys_timestamp_seconds",
+        "When the keys of session tickets became the current ones.",
+    );
+    if let Some(since) = edge.tls.tickets_since {
+        tickets.add([], unix(since));
+    }
     vec![not_current, reloads, tickets]
 }
 
 fn responders(edge: &State) -> Vec<Family> {
     let mut fetches = Family::counter("bailey_ocsp_fetches_total", "Answers of OCSP responders.");
-    for (used, result, count) in edge.ocsp.read() {
+    for (used, result, count) in edge.tls.ocsp.read() {
         fetches.add([("use", used.into()), ("result", result.into())], count);
     }
-    let mut dropped =
-        Family::counter("bailey_ocsp_dropped_total", "Questions about client certificates, and answers, lost to a full queue.");
-    dropped.add([], edge.ocsp.read_dropped());
+    let mut dropped = Family::counter(
+        "bailey_ocsp_dropped_total",
+        "Questions about client certificates, and answers, lost to a full queue.",
+    );
+    dropped.add([], edge.tls.ocsp.read_dropped());
     vec![fetches, dropped]
 }
 
 fn handshakes(edge: &State) -> Vec<Family> {
     let mut active = Family::gauge("bailey_tls_handshakes_active", "TLS handshakes under way.");
-    let mut waiting = Family::gauge("bailey_tls_handshakes_waiting", "TLS handshakes that wait for their turn to compute.");
-    let mut queued = Family::counter("bailey_tls_handshakes_queued_total", "TLS handshakes that had to wait for their turn.");
+    let mut waiting =
+        Family::gauge("bailey_tls_handshakes_waiting", "TLS handshakes that wait for their turn to compute.");
+    let mut queued =
+        Family::counter("bailey_tls_handshakes_queued_total", "TLS handshakes that had to wait for their turn.");
     for thread in &edge.worker.report.threads {
         let cpu = thread.cpu.map(|cpu| cpu.to_string()).unwrap_or_default();
         let labels = [("worker", thread.index.to_string()), ("cpu", cpu)];
@@ -77,8 +88,10 @@ fn handshakes(edge: &State) -> Vec<Family> {
 }
 
 fn unverified(edge: &State) -> Family {
-    let mut family =
-        Family::gauge("bailey_backend_tls_unverified", "1 where TLS to a pool's backends verifies neither chain nor name.");
+    let mut family = Family::gauge(
+        "bailey_backend_tls_unverified",
+        "1 where TLS to a pool's backends verifies neither chain nor name.",
+    );
     for pool in &edge.config.pools {
         if let Some(tls) = &pool.tls {
             family.add([("pool", pool.name.clone())], u64::from(!tls.verify));

@@ -29,13 +29,9 @@ pub enum AskError {
 }
 
 /// Asks responders.
-pub trait Ask: Clone + Send + 'static {
+pub trait Ask: Clone + Send + Sync + 'static {
     /// What the responder at `url` says, and the response, DER, that it said it in.
-    fn ask(
-        &self,
-        url: &str,
-        question: &Question,
-    ) -> impl Future<Output = Result<(Checked, Vec<u8>), AskError>> + Send;
+    fn ask(&self, url: &str, question: &Question) -> impl Future<Output = Result<(Checked, Vec<u8>), AskError>> + Send;
 }
 
 /// Those of the network.

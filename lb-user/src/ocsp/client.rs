@@ -58,8 +58,10 @@ impl Questions {
 /// Where the agent has questions from and puts answers.
 #[derive(Debug)]
 pub struct AgentSide {
-    queries: mpsc::Receiver<OcspQuery>,
-    answers: mpsc::Sender<OcspAnswer>,
+    /// What the worker asks.
+    pub queries: mpsc::Receiver<OcspQuery>,
+    /// For the worker.
+    pub answers: mpsc::Sender<OcspAnswer>,
     counts: Arc<Counts>,
 }
 
@@ -68,10 +70,7 @@ pub fn channel(counts: &Arc<Counts>) -> (WorkerSide, AgentSide) {
     let (sender, queries) = mpsc::channel(QUEUE);
     let (answers_sender, answers) = mpsc::channel(QUEUE);
     let questions = Questions { sender, counts: Arc::clone(counts) };
-    (
-        WorkerSide { questions, answers },
-        AgentSide { queries, answers: answers_sender, counts: Arc::clone(counts) },
-    )
+    (WorkerSide { questions, answers }, AgentSide { queries, answers: answers_sender, counts: Arc::clone(counts) })
 }
 
 /// Digest of a query: two certificates are longer than what is remembered of them.

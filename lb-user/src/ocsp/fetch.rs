@@ -85,9 +85,13 @@ fn place(url: &str) -> Result<Place, FetchError> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(bad());
     }
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => 80,
+        _ => authority.port_u16().ok_or_else(bad)?,
+    };
     Ok(Place {
         host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port: authority.port_u16().unwrap_or(80),
+        port,
         authority: authority.as_str().to_owned(),
         path: uri.path_and_query().map_or_else(|| "/".into(), ToString::to_string),
     })

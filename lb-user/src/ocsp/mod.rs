@@ -20,6 +20,6 @@ pub mod store;
 mod tests;
 
 pub use ask::{Ask, AskError, Counts, Responders, Use};
-pub use client::{AgentSide, ClientAgent, WorkerSide, channel};
+pub use client::{AgentSide, ClientAgent, Questions, WorkerSide, channel};
 pub use message::{Checked, MessageError, Question, check_response, responder_url};
 pub use staple::{Staple, StapleAgent, StapleTarget, Staples};

@@ -61,9 +61,9 @@ impl StapleTarget {
         let leaf = certificate.chain.first().map(|der| der.0.as_slice()).unwrap_or_default();
         let url = responder.ok_or("it names no responder that is asked over http; set `ocsp_responder`");
         let issuer = issuer.ok_or("its issuer's certificate is not known; add it to the chain's file");
-        let question = issuer.map_err(str::to_owned).and_then(|issuer| {
-            Question::new(&issuer.0, leaf).map_err(|error| error.to_string())
-        });
+        let question = issuer
+            .map_err(str::to_owned)
+            .and_then(|issuer| Question::new(&issuer.0, leaf).map_err(|error| error.to_string()));
         let ask = question.and_then(|question| Ok((question, url?.to_owned())));
         Self { name: certificate.name.clone(), fingerprint: fingerprint(certificate), ask }
     }
@@ -244,7 +244,10 @@ impl<A: Ask> StapleAgent<A> {
                 refresh(checked, SystemTime::now(), jitter)
             }
             Ok((checked, _)) if status == OcspStatus::Revoked => {
-                tracing::error!(certificate = name, "the issuer's responder calls it revoked; replace it; no staple is sent");
+                tracing::error!(
+                    certificate = name,
+                    "the issuer's responder calls it revoked; replace it; no staple is sent"
+                );
                 let problem = Some("the issuer's responder calls it revoked; replace it".into());
                 entry.staple = Staple { problem, response: None, ..Staple::of(checked, Vec::new()) };
                 LAST_RETRY
@@ -255,7 +258,11 @@ impl<A: Ask> StapleAgent<A> {
                     Ok(_) => "the responder does not know the certificate".into(),
                 };
                 if entry.failures == 0 {
-                    tracing::warn!(certificate = name, why, "no staple fetched; the one that is there stays until its end");
+                    tracing::warn!(
+                        certificate = name,
+                        why,
+                        "no staple fetched; the one that is there stays until its end"
+                    );
                 }
                 entry.failures += 1;
                 entry.staple.problem = Some(why);

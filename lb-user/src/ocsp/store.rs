@@ -23,12 +23,7 @@ impl Store {
     }
 
     /// What was stored for a certificate, if it still holds.
-    pub fn read(
-        &self,
-        fingerprint: &Fingerprint,
-        question: &Question,
-        now: SystemTime,
-    ) -> Option<(Checked, Vec<u8>)> {
+    pub fn read(&self, fingerprint: &Fingerprint, question: &Question, now: SystemTime) -> Option<(Checked, Vec<u8>)> {
         let path = self.path(fingerprint);
         let meta = std::fs::metadata(&path).ok()?;
         if !meta.is_file() || meta.len() > MAX_FILE {

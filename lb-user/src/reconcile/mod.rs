@@ -15,24 +15,25 @@ mod tests;
 mod tests_pure;
 mod tickets;
 
-pub use agents::{Agents, Refreshed, Watched};
+use agents::Keeper;
+pub use agents::{Agents, Refreshed, TlsNotes, Watched};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 
-use crate::config::{self, Config, Loaded, ProblemView, Stale};
+use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
 use crate::supervisor::{self, Launch, WorkerHandle};
-use tickets::RandomKeys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tls_worker::api::{Hello, Secret, Snapshot};
+use tickets::RandomKeys;
+use tls_worker::api::{Hello, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -57,20 +58,7 @@ pub struct Reconciler<D> {
     datapath: D,
     worker: WorkerHandle,
     reloads: (u64, u64),
-    agents: Agents,
-    staple_targets: watch::Sender<Vec<StapleTarget>>,
-    watched: watch::Sender<Watched>,
-    ticket_keys: RandomKeys,
-    /// Ticket keys in force, and since when.
-    observed_tickets: Vec<Secret>,
-    tickets_since: SystemTime,
-    /// Files of TLS that cannot be used.
-    stale: Arc<[Stale]>,
-    /// Why the files as a whole were not taken when they were read last.
-    refused_refresh: Option<String>,
-    /// Readings of them that were applied, and that were not, or not in whole.
-    refreshes: (u64, u64),
-    ocsp: Arc<ocsp::Counts>,
+    keeper: Keeper,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
 }
@@ -85,8 +73,8 @@ impl<D: Datapath> Reconciler<D> {
         hello: Hello,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp.0).await {
-            Ok((observed, worker, ticket_keys, agents)) => {
+        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp).await {
+            Ok((observed, worker, keeper)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
@@ -101,19 +89,12 @@ impl<D: Datapath> Reconciler<D> {
                     datapath,
                     worker,
                     reloads: (0, 0),
-                    agents,
-                    staple_targets: watch::Sender::default(),
-                    watched: watch::Sender::default(),
-                    ticket_keys,
-                    observed_tickets: Vec::new(),
-                    tickets_since: SystemTime::now(),
-                    stale: [].into(),
-                    refused_refresh: None,
-                    refreshes: (0, 0),
-                    ocsp: ocsp.1,
+                    keeper,
                     behind: false,
                 };
                 reconciler.retarget();
+                reconciler.retarget_files();
+                reconciler.note_tickets();
                 Ok(reconciler)
             }
             Err(refusal) => {
@@ -132,7 +113,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// What wants a staple.
     pub fn staple_targets(&self) -> watch::Receiver<Vec<StapleTarget>> {
-        self.staple_targets.subscribe()
+        self.keeper.staple_targets.subscribe()
     }
 
     /// Where staples are kept; it holds for the life of the process.
@@ -142,7 +123,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Files that are to be read again when they change.
     pub fn watched(&self) -> watch::Receiver<Watched> {
-        self.watched.subscribe()
+        self.keeper.watched.subscribe()
     }
 
     /// Serve events until [`Event::Shutdown`].
@@ -199,21 +180,26 @@ impl<D: Datapath> Reconciler<D> {
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
         // Every file was good.
-        self.stale = [].into();
-        self.refused_refresh = None;
+        self.keeper.stale = [].into();
+        self.keeper.refused = None;
         Ok(Reloaded { generation, warnings: Arc::clone(&self.warnings) })
     }
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
         let health = self.health(&config);
-        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.agents };
+        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
         let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
+        let other = !Arc::ptr_eq(&self.config, &config);
         self.config = config;
         self.overlay = overlay;
         self.behind = false;
         self.retarget();
+        if other {
+            self.retarget_files();
+        }
+        self.note_tickets();
         Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
     }
 
@@ -311,7 +297,6 @@ impl<D: Datapath> Reconciler<D> {
         }
         self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
         self.health.retain(|key, _| self.checks.contains_key(key));
-        self.retarget_files();
         let same =
             |a: &Target, b: &Target| (&a.pool, a.address, &a.check, &a.tls) == (&b.pool, b.address, &b.check, &b.tls);
         self.targets.send_if_modified(|before| {
@@ -335,20 +320,19 @@ async fn first_state<D: Datapath>(
     datapath: &mut D,
     launch: Launch,
     hello: Hello,
-    ocsp: WorkerSide,
-) -> Result<(Observed, WorkerHandle, RandomKeys, Agents), Refusal> {
+    (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
+) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
     let (overlay, health) = (Overlay::default(), Health::default());
-    let ticket_keys = RandomKeys::new(Instant::now())?;
+    let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
     // The first handshake has its staple, where one is stored that holds.
     let targets = agents::staple_targets(config);
     let stored = |store| staple::stored(&store, &targets, SystemTime::now());
-    let staples = agents::store(config).map(stored).unwrap_or_default();
-    let agents = Agents { tickets: ticket_keys.keys(), staples };
-    let intent = Intent { config, overlay: &overlay, health: &health, agents: &agents };
+    keeper.agents.staples = Arc::new(agents::store(config).map(stored).unwrap_or_default());
+    let intent = Intent { config, overlay: &overlay, health: &health, agents: &keeper.agents };
     let plan = plan(intent, &Observed::default())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), ocsp).await?;
+    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side).await?;
     match datapath.apply(&desired).await {
         Ok(listeners) => worker.listen(listeners).await?,
         Err(error) => {
@@ -363,5 +347,5 @@ async fn first_state<D: Datapath>(
         rules: plan.rules,
         ids: plan.ids,
     };
-    Ok((observed, worker, ticket_keys, agents))
+    Ok((observed, worker, keeper))
 }

@@ -88,12 +88,7 @@ impl<D: Datapath> Reconciler<D> {
             counters: read,
             worker: self.worker.view(),
             reloads: self.reloads,
-            stale: Arc::clone(&self.stale),
-            refused_refresh: self.refused_refresh.clone(),
-            refreshes: self.refreshes,
-            staples: self.agents.staples.clone(),
-            tickets_since: self.tickets_since,
-            ocsp: Arc::clone(&self.ocsp),
+            tls: self.keeper.notes(),
         }
     }
 

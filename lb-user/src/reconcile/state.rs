@@ -1,19 +1,19 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
-use super::agents::Refreshed;
+use super::agents::{Refreshed, TlsNotes};
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
 use super::prefixes::PrefixChange;
 use super::tickets::NoRandom;
-use crate::config::{Config, LoadError, ProblemView, Stale};
+use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Key};
-use crate::ocsp::staple::{Fingerprint, Staple, Staples};
+use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
@@ -55,18 +55,8 @@ pub struct State {
     pub worker: WorkerView,
     /// Reloads that were applied, and that were refused.
     pub reloads: (u64, u64),
-    /// Files of TLS that cannot be used; what they held before is in `config`.
-    pub stale: Arc<[Stale]>,
-    /// Why the files as a whole were not taken when they were read last.
-    pub refused_refresh: Option<String>,
-    /// Readings of these files that were applied, and that were not, or not in whole.
-    pub refreshes: (u64, u64),
-    /// Staples.
-    pub staples: Staples,
-    /// When the ticket keys in force became that.
-    pub tickets_since: SystemTime,
-    /// Answers of responders.
-    pub ocsp: Arc<crate::ocsp::Counts>,
+    /// Certificates, files and keys.
+    pub tls: TlsNotes,
 }
 
 /// A reload was taken.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Bytes of a key.
 const KEY: usize = 48;
 
-/// Keys, and when they were turned over.
+/// Keys, and since when the current one is that.
 #[derive(Debug)]
 pub(super) struct RandomKeys {
     next: Secret,
@@ -35,11 +35,6 @@ impl RandomKeys {
     /// The one that encrypts first.
     pub(super) fn keys(&self) -> Vec<Secret> {
         [&self.current, &self.next].into_iter().chain(&self.previous).cloned().collect()
-    }
-
-    /// When the current one became that.
-    pub(super) fn since(&self) -> Instant {
-        self.since
     }
 
     /// Turn over when the current one has had its time. Whether that was so.

@@ -13,9 +13,7 @@ const OURS: [u8; NONCE] = [7; NONCE];
 #[test]
 fn a_real_responder_is_asked_and_believed() {
     let ca = Ca::new("ca");
-    for (serial, status) in
-        [(GOOD, OcspStatus::Good), (REVOKED, OcspStatus::Revoked), (UNKNOWN, OcspStatus::Unknown)]
-    {
+    for (serial, status) in [(GOOD, OcspStatus::Good), (REVOKED, OcspStatus::Revoked), (UNKNOWN, OcspStatus::Unknown)] {
         let question = ca.question(serial);
         let response = ca.respond(&question.request(&OURS).unwrap(), None, &["-nmin", "10"]);
         let now = SystemTime::now();
@@ -58,8 +56,8 @@ fn a_nonce_must_be_ours_or_absent() {
     assert_eq!(check_response(&response, &question, Some(&OURS), now), Err(MessageError::Nonce));
     let file = ca.dir.path().join("without.der");
     let mut command = Command::new("openssl");
-    command.args(["ocsp", "-no_nonce", "-serial", &GOOD.to_string(), "-issuer"]);
-    command.arg(ca.dir.path().join("ca.pem")).arg("-reqout").arg(&file);
+    command.args(["ocsp", "-no_nonce", "-issuer"]).arg(ca.dir.path().join("ca.pem"));
+    command.args(["-serial", &GOOD.to_string(), "-reqout"]).arg(&file);
     assert!(command.status().unwrap().success());
     let response = ca.respond(&std::fs::read(file).unwrap(), None, &["-nmin", "10"]);
     assert!(check_response(&response, &question, Some(&OURS), now).is_ok());
@@ -94,13 +92,9 @@ fn a_signer_must_be_the_issuers_own_and_told_to_sign() {
 fn an_error_of_the_responder_is_named() {
     let ca = Ca::new("ca");
     let question = ca.question(GOOD);
-    for (code, word) in [
-        (1, "malformedRequest"),
-        (2, "internalError"),
-        (3, "tryLater"),
-        (5, "sigRequired"),
-        (6, "unauthorized"),
-    ] {
+    for (code, word) in
+        [(1, "malformedRequest"), (2, "internalError"), (3, "tryLater"), (5, "sigRequired"), (6, "unauthorized")]
+    {
         let result = check_response(&[0x30, 3, 0x0a, 1, code], &question, None, SystemTime::now());
         assert_eq!(result, Err(MessageError::Refused(word)));
     }
