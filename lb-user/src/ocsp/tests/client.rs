@@ -1,3 +1,5 @@
+//! The agent that answers the worker, behind the seam.
+
 use super::pki::{Ca, GOOD, REVOKED, UNKNOWN, aia};
 use crate::ocsp::client::{ClientAgent, WorkerSide, channel};
 use crate::ocsp::fetch::FetchError;

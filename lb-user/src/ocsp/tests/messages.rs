@@ -1,3 +1,5 @@
+//! Messages against `openssl ocsp`, which answers from files: no port is needed for it.
+
 use super::pki::{Ca, GOOD, REVOKED, UNKNOWN, aia};
 use crate::ocsp::message::{NONCE, check_response};
 use crate::ocsp::{MessageError, Question, responder_url};

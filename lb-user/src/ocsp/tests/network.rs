@@ -1,3 +1,5 @@
+//! Exchanges with servers on loopback: a real responder behind one, and such that answer badly.
+
 use super::pki::{Ca, GOOD, REVOKED};
 use crate::ocsp::fetch::{FetchError, MAX_RESPONSE, post};
 use crate::ocsp::{Ask as _, AskError, MessageError, Responders};

@@ -1,3 +1,5 @@
+//! The agent that keeps staples, behind the seam, and its store with real responses.
+
 use super::client::Fake;
 use super::pki::{Ca, GOOD};
 use crate::ocsp::message::NONCE;
