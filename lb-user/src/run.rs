@@ -12,6 +12,7 @@ use crate::metrics;
 use crate::ocsp;
 use crate::reconcile::{Event, Reconciler, Refusal};
 use crate::supervisor::{self, LaunchError};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -105,6 +106,11 @@ pub async fn serve<D: Datapath>(
     let edge = &loaded.config.edge;
     for warning in loaded.warnings.views().iter().filter(|view| view.severity == Severity::Warning) {
         tracing::warn!("{warning}");
+    }
+    // Private keys are in this memory.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps stay possible, and would hold private keys");
     }
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let launch = supervisor::launch(edge.worker_binary.as_deref(), edge.user.as_deref())?;

@@ -2,11 +2,13 @@
 //! and given a task of its own.
 
 use crate::conn::{Client, ConnState, Registration};
+use crate::handshakes::Underway;
 use crate::http::serve;
 use crate::io::Metered;
-use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
+use crate::stats::{ClientTimeout, Group, HandshakeFailure, ServiceStats, Session};
 use crate::thread::Thread;
 use crate::tls::{self, ServiceTls};
+use rustls::{HandshakeKind, NamedGroup};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -62,25 +64,34 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         service.stats.refused.inc();
         return;
     }
+    let peer = peer.ip().to_canonical();
+    let underway = match &compiled.tls {
+        None => None,
+        Some(tls) => match thread.handshakes.begin(peer) {
+            Ok(underway) => Some((tls.clone(), underway)),
+            Err(reason) => {
+                service.stats.handshakes_refused.inc(reason);
+                return;
+            }
+        },
+    };
     let _ = stream.set_nodelay(true);
     let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
-    let peer = peer.ip().to_canonical();
     let place = (view.generation(), index);
     let client =
         |proto| Rc::new(Client::new(thread.clone(), state, service.name.clone(), place, peer, proto, incoming_cpu));
-    match &compiled.tls {
+    match underway {
         None => {
             tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
         }
-        Some(tls) => {
-            let tls = tls.clone();
+        Some((tls, underway)) => {
             let timeout = compiled.timeouts.handshake;
             let client = client("https");
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                if let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, &service.stats)).await {
+                if let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, underway, &service.stats)).await {
                     serve::tls(accepted.stream, client, registration).await;
                 }
             });
@@ -92,14 +103,17 @@ async fn handshake(
     stream: Metered<TcpStream, ConnState>,
     tls: &ServiceTls,
     timeout: Duration,
+    underway: Underway,
     stats: &ServiceStats,
 ) -> Option<tls::Accepted> {
     let began = Instant::now();
-    match tokio::time::timeout(timeout, tls::accept(stream, tls)).await {
+    let state = stream.meter().clone();
+    match tokio::time::timeout(timeout, tls::accept(stream, &state, tls, &underway)).await {
         Ok(Ok(accepted)) => {
             let v13 = accepted.stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
             stats.handshakes[usize::from(v13)].inc();
             stats.handshake_seconds.observe(began.elapsed());
+            count_session(accepted.stream.get_ref().1, stats);
             Some(accepted)
         }
         Ok(Err((reason, stream))) => {
@@ -115,4 +129,22 @@ async fn handshake(
             None
         }
     }
+}
+
+fn count_session(connection: &rustls::ServerConnection, stats: &ServiceStats) {
+    let session = match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => Session::Resumed,
+        Some(HandshakeKind::FullWithHelloRetryRequest) => Session::Retried,
+        _ => Session::Full,
+    };
+    stats.sessions.inc(session);
+    let group = match connection.negotiated_key_exchange_group().map(|group| group.name()) {
+        Some(NamedGroup::X25519MLKEM768) => Group::X25519MlKem768,
+        Some(NamedGroup::X25519) => Group::X25519,
+        Some(NamedGroup::secp256r1) => Group::Secp256r1,
+        Some(NamedGroup::secp384r1) => Group::Secp384r1,
+        // Resumed without a key exchange.
+        _ => return,
+    };
+    stats.groups.inc(group);
 }

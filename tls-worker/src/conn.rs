@@ -27,6 +27,8 @@ pub(crate) struct ConnState {
     /// End of the last request, or accept.
     idle_since: Counter,
     in_flight: Counter,
+    /// Bytes of TCP since accept.
+    read: Counter,
     /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
     multiplexed: Counter,
 }
@@ -45,6 +47,7 @@ impl ConnState {
             head_since: Counter::default(),
             idle_since: Counter::default(),
             in_flight: Counter::default(),
+            read: Counter::default(),
             multiplexed: Counter::default(),
         };
         state.last_io.set(clock::now());
@@ -63,6 +66,11 @@ impl ConnState {
         if self.in_flight.get() == 0 && self.head_since.get() == 0 && self.multiplexed.get() == 0 {
             self.head_since.set(clock::now());
         }
+    }
+
+    /// Bytes of TCP that came since accept.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.get()
     }
 
     /// What ends this connection next, and when.
@@ -107,6 +115,7 @@ impl ConnState {
 impl Meter for ConnState {
     fn read(&self, n: usize) {
         self.service.received.add(n as u64);
+        self.read.add(n as u64);
         self.last_io.set(clock::now());
     }
 

@@ -30,6 +30,11 @@ impl<T, M: Meter> Metered<T, M> {
         Metered { inner, meter }
     }
 
+    /// Who is told.
+    pub(crate) fn meter(&self) -> &Arc<M> {
+        &self.meter
+    }
+
     pub(crate) fn get_ref(&self) -> &T {
         &self.inner
     }

@@ -6,6 +6,7 @@ use crate::api::{Report, ThreadInfo, ThreadReport};
 use crate::compile::Compiled;
 use crate::conn::{Bell, Signal};
 use crate::drain;
+use crate::handshakes::Handshakes;
 use crate::stats::{self, BackendFailure, Registry, ThreadStats};
 use crate::tls::UpstreamIdentity;
 use crate::upstream::Backend;
@@ -115,6 +116,7 @@ pub(crate) struct Thread {
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
     pub(crate) draining: Cell<bool>,
+    pub(crate) handshakes: Rc<Handshakes>,
     view: RefCell<Rc<View>>,
     listeners: RefCell<HashMap<u64, AbortHandle>>,
     backends: RefCell<HashMap<BackendKey, Rc<Backend>>>,
@@ -125,10 +127,12 @@ pub(crate) struct Thread {
 impl Thread {
     fn new(info: &ThreadInfo) -> Self {
         let empty = View::empty();
+        let stats = Arc::<ThreadStats>::default();
         Thread {
             index: info.index,
             cpu: info.cpu,
-            stats: Arc::default(),
+            handshakes: Rc::new(Handshakes::new(stats.clone())),
+            stats,
             registry: RefCell::default(),
             open: RefCell::default(),
             next_connection: Cell::new(0),
@@ -220,6 +224,7 @@ impl Thread {
     }
 
     fn apply(&self, compiled: Arc<Compiled>) {
+        self.handshakes.configure(compiled.handshakes);
         let view = Rc::new(View::new(self, compiled));
         let used: Vec<u64> = view.pools.iter().filter_map(|p| p.tls.as_ref()).map(|t| t.identity.id).collect();
         self.upstream_configs.borrow_mut().retain(|id, _| used.contains(id));

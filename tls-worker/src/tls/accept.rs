@@ -3,10 +3,14 @@
 
 use super::ServiceTls;
 use crate::conn::ConnState;
+use crate::handshakes::Underway;
 use crate::io::Metered;
 use crate::stats::HandshakeFailure;
 use rustls::{AlertDescription, PeerIncompatible};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,7 +40,9 @@ pub(crate) struct Accepted {
 /// Do the handshake. The error says why not, with the stream where it can still be answered in clear text.
 pub(crate) async fn accept(
     stream: Metered<TcpStream, ConnState>,
+    state: &ConnState,
     tls: &ServiceTls,
+    underway: &Underway,
 ) -> Result<Accepted, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
     let mut first = [0u8; 1];
     match stream.get_ref().peek(&mut first).await {
@@ -46,7 +52,14 @@ pub(crate) async fn accept(
         _ => return Err((HandshakeFailure::Closed, None)),
     }
     let failed = |e: io::Error| (failure_of(&e), None);
-    let mut started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.map_err(failed)?;
+    let bound = u64::from(underway.limits().max_client_hello);
+    let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let started = poll_fn(|cx| match Pin::new(&mut acceptor).poll(cx) {
+        Poll::Pending if state.bytes_read() > bound => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(started) => Poll::Ready(Some(started)),
+    });
+    let mut started = started.await.ok_or((HandshakeFailure::TooLong, None))?.map_err(failed)?;
     let Some(policy) = tls.select(started.client_hello().server_name()) else {
         // It does not matter whether the client hears it.
         let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
@@ -54,13 +67,14 @@ pub(crate) async fn accept(
         return Err((HandshakeFailure::UnknownName, None));
     };
     let config = tls.policy(policy).config.clone();
-    let stream = started.into_stream(config).await.map_err(failed)?;
+    let stream = underway.in_turn(started.into_stream(config)).await.map_err(failed)?;
     Ok(Accepted { stream, policy })
 }
 
 /// The reason behind an error of a handshake.
 fn failure_of(error: &io::Error) -> HandshakeFailure {
     use HandshakeFailure::*;
+    use rustls::CertificateError;
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Closed,
@@ -82,6 +96,19 @@ fn failure_of(error: &io::Error) -> HandshakeFailure {
             | PeerIncompatible::Tls12NotOfferedOrEnabled,
         ) => NoSharedVersion,
         rustls::Error::NoApplicationProtocol => NoSharedProtocol,
+        rustls::Error::NoCertificatesPresented => ClientCertMissing,
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            CertificateError::UnknownIssuer => UnknownCa,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Expired,
+            CertificateError::Revoked => Revoked,
+            CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+                CrlExpired
+            }
+            _ => ClientCertBad,
+        },
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate

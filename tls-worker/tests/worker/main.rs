@@ -7,6 +7,7 @@ mod support;
 
 mod backends;
 mod control;
+mod guards;
 mod http;
 mod streams;
 mod timeouts;
