@@ -70,7 +70,7 @@ struct Change {
 
 impl Change {
     fn new(files: &[WatchedFile]) -> Self {
-        let known: Seen = files.iter().map(|file| (file.path.clone(), file.fingerprint.clone())).collect();
+        let known: Seen = files.iter().map(|file| (file.path.clone(), file.fingerprint)).collect();
         Self { last: known.clone(), known }
     }
 
