@@ -1,6 +1,7 @@
 //! Accepting: each new connection is counted, its service found by the address that the client connected to, bounded,
 //! and given a task of its own.
 
+use crate::api::Mode;
 use crate::conn::{Client, ConnState, Registration};
 use crate::handshakes::Underway;
 use crate::http::serve;
@@ -87,11 +88,20 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
             tokio::task::spawn_local(serve::clear(stream, client("http"), registration));
         }
         Some((tls, underway)) => {
-            let timeout = compiled.timeouts.handshake;
+            let (mode, timeout) = (compiled.mode, compiled.timeouts.handshake);
             let client = client("https");
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                if let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, underway, &service.stats)).await {
+                let handshake = handshake(stream, &tls, timeout, underway, &client.thread, &service.stats);
+                if let Some(accepted) = Box::pin(handshake).await {
+                    // No HTTP to say it in.
+                    if mode == Mode::Tls
+                        && let Some(reason) = accepted.peer.refused()
+                    {
+                        service.stats.handshake_failures.inc(reason);
+                        return;
+                    }
+                    client.secured(accepted.peer, &registration);
                     serve::tls(accepted.stream, client, registration).await;
                 }
             });
@@ -104,20 +114,28 @@ async fn handshake(
     tls: &ServiceTls,
     timeout: Duration,
     underway: Underway,
+    thread: &Thread,
     stats: &ServiceStats,
 ) -> Option<tls::Accepted> {
     let began = Instant::now();
     let state = stream.meter().clone();
-    match tokio::time::timeout(timeout, tls::accept(stream, &state, tls, &underway)).await {
-        Ok(Ok(accepted)) => {
+    let deadline = tokio::time::Instant::now() + timeout;
+    match tokio::time::timeout_at(deadline, tls::accept(stream, &state, tls, &underway)).await {
+        Ok(Ok(mut accepted)) => {
             let v13 = accepted.stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
             stats.handshakes[usize::from(v13)].inc();
             stats.handshake_seconds.observe(began.elapsed());
             count_session(accepted.stream.get_ref().1, stats);
+            if let Some(outcome) = accepted.peer.settle(&thread.ocsp, deadline).await {
+                stats.client_certs.inc(outcome);
+            }
             Some(accepted)
         }
         Ok(Err((reason, stream))) => {
             stats.handshake_failures.inc(reason);
+            if let Some(outcome) = reason.of_client_cert() {
+                stats.client_certs.inc(outcome);
+            }
             if let Some(stream) = stream {
                 tls::refuse_plain_http(stream).await;
             }

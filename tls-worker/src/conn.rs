@@ -1,14 +1,15 @@
 //! What is known of one client connection: times for its deadlines ([`ConnState`], carried by its socket), its place
 //! among the thread's open ones ([`Registration`]), and what a request on it needs ([`Client`]).
 
-use crate::api::ClientTimeouts;
+use crate::api::{ClientCertField, ClientTimeouts};
 use crate::clock::{self, Millis};
 use crate::io::Meter;
-use crate::stats::{ClientTimeout, Counter, ServiceStats, ThreadStats};
+use crate::stats::{ClientTimeout, Counter, Rejection, ServiceStats, ThreadStats};
 use crate::thread::Thread;
+use crate::tls::{Peer, ServiceTls};
 use crate::view::{ServiceView, View};
 use http::HeaderValue;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -164,6 +165,8 @@ pub(crate) enum Signal {
 pub(crate) struct Bell {
     /// Name of its service.
     pub(crate) service: Arc<str>,
+    /// What its TLS handshake settled, when it is done.
+    peer: OnceCell<Peer>,
     signal: Cell<Signal>,
     waker: RefCell<Option<Waker>>,
 }
@@ -173,6 +176,14 @@ impl Bell {
         self.signal.set(signal.max(self.signal.get()));
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the connection may go on when its service's TLS is this. One that has settled nothing yet may.
+    pub(crate) fn may_go_on(&self, tls: Option<&ServiceTls>) -> bool {
+        match (self.peer.get(), tls) {
+            (Some(peer), Some(tls)) => peer.holds(tls),
+            _ => true,
         }
     }
 }
@@ -187,7 +198,7 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(thread: &Rc<Thread>, service: Arc<str>) -> Self {
         let signal = Cell::new(if thread.draining.get() { Signal::Finish } else { Signal::Serve });
-        let bell = Rc::new(Bell { service, signal, waker: RefCell::new(None) });
+        let bell = Rc::new(Bell { service, peer: OnceCell::new(), signal, waker: RefCell::new(None) });
         let id = thread.next_connection.get();
         thread.next_connection.set(id + 1);
         thread.open.borrow_mut().insert(id, bell.clone());
@@ -227,6 +238,8 @@ pub(crate) struct Client {
     /// Generation, and the service's place in it.
     place: Cell<(u64, usize)>,
     served_by: RefCell<(u64, Option<HeaderValue>)>,
+    /// That of its connection, when its handshake is done.
+    bell: OnceCell<Rc<Bell>>,
 }
 
 impl Client {
@@ -249,7 +262,40 @@ impl Client {
             incoming_cpu,
             place: Cell::new(place),
             served_by: RefCell::new((0, None)),
+            bell: OnceCell::new(),
         }
+    }
+
+    /// Its TLS handshake is done.
+    pub(crate) fn secured(&self, peer: Peer, registration: &Registration) {
+        // Once for a connection.
+        let _ = registration.bell.peer.set(peer);
+        let _ = self.bell.set(registration.bell.clone());
+    }
+
+    fn peer(&self) -> Option<&Peer> {
+        self.bell.get()?.peer.get()
+    }
+
+    /// Whether a request for this host (lower case, no port) may come on this connection; `tls` is its service's now.
+    pub(crate) fn may_ask(&self, tls: Option<&ServiceTls>, host: &str) -> Result<(), Rejection> {
+        match (self.peer(), tls) {
+            (Some(peer), _) if peer.refused().is_some() => {
+                // This is answered, and nothing after it.
+                self.bell.get().inspect(|bell| bell.ring(Signal::Finish));
+                Err(Rejection::ClientCert)
+            }
+            (Some(peer), Some(tls)) if peer.serves(tls, host) => Ok(()),
+            // Clear text, from before there was TLS.
+            (_, Some(_)) => Err(Rejection::Misdirected),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// What a backend is told of the client's certificate.
+    pub(crate) fn certificate_header(&self, field: ClientCertField) -> Option<HeaderValue> {
+        let told = self.peer().and_then(|peer| peer.header(field));
+        told.or((field == ClientCertField::Verify).then_some(HeaderValue::from_static("NONE")))
     }
 
     /// The thread's generation, and this connection's service in it. None where the service is gone; the connection

@@ -13,6 +13,7 @@ pub mod wire;
 /// that serves: [`tls::certified_key`] and [`tls::upstream_identity`].
 pub mod tls {
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
+    pub use crate::tls::{client_cert_header, client_cert_rules};
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 

@@ -2,6 +2,7 @@
 //! connection passes, and what the edge says about the client is never taken from the client.
 
 use super::respond::Fault;
+use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::stats::Rejection;
 use http::request::Parts;
@@ -102,6 +103,23 @@ pub(super) fn rebuild_request(
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         let whole = std::mem::take(&mut parts.uri).into_parts();
         parts.uri = Uri::from(whole.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    }
+}
+
+/// What the backend is told of the client's certificate, and never by the client: what came under one of `names` goes.
+pub(super) fn tell_certificate(
+    headers: &mut HeaderMap,
+    names: &[HeaderName],
+    told: &[(HeaderName, ClientCertField)],
+    client: &Client,
+) {
+    for name in names {
+        headers.remove(name);
+    }
+    for (name, field) in told {
+        if let Some(value) = client.certificate_header(*field) {
+            headers.insert(name.clone(), value);
+        }
     }
 }
 

@@ -82,6 +82,7 @@ fn prepare(
     let authority = headers::check(&request)?;
     let compiled = &view.compiled.services[service.index];
     let host = headers::host_of(&authority)?;
+    client.may_ask(compiled.tls.as_deref(), &route::normal_host(host)).map_err(Fault::Rejected)?;
     let Some(route) = compiled.router.find(host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
@@ -90,9 +91,11 @@ fn prepare(
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::rebuild_request(&mut parts, &body, authority, client, upgrade_to.as_ref());
+    let route = &compiled.routes[route];
+    headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, client);
     parts.extensions.clear();
     Ok(Prepared {
-        pool: view.pools[compiled.routes[route].pool].clone(),
+        pool: view.pools[route.pool].clone(),
         request: Some(Request::from_parts(parts, RequestBody::new(body))),
         upgrade,
     })

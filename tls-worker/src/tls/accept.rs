@@ -1,7 +1,7 @@
 //! A client's handshake: ClientHello first, then the rest by the service's configuration. The caller puts one
 //! deadline over all of it.
 
-use super::ServiceTls;
+use super::{Peer, ServiceTls};
 use crate::conn::ConnState;
 use crate::handshakes::Underway;
 use crate::io::Metered;
@@ -33,8 +33,8 @@ pub(crate) type ClientTls = TlsStream<Metered<TcpStream, ConnState>>;
 /// A handshake that is done.
 pub(crate) struct Accepted {
     pub(crate) stream: ClientTls,
-    /// Place of the policy that holds for it.
-    pub(crate) policy: usize,
+    /// Under which policy, and with which certificate of the client.
+    pub(crate) peer: Peer,
 }
 
 /// Do the handshake. The error says why not, with the stream where it can still be answered in clear text.
@@ -60,15 +60,17 @@ pub(crate) async fn accept(
         Poll::Ready(started) => Poll::Ready(Some(started)),
     });
     let mut started = started.await.ok_or((HandshakeFailure::TooLong, None))?.map_err(failed)?;
-    let Some(policy) = tls.select(started.client_hello().server_name()) else {
+    let server_name: Option<Box<str>> = started.client_hello().server_name().map(Into::into);
+    let Some(policy) = tls.select(server_name.as_deref()) else {
         // It does not matter whether the client hears it.
         let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
         let _ = started.io.shutdown().await;
         return Err((HandshakeFailure::UnknownName, None));
     };
-    let config = tls.policy(policy).config.clone();
-    let stream = underway.in_turn(started.into_stream(config)).await.map_err(failed)?;
-    Ok(Accepted { stream, policy })
+    let policy = tls.policy(policy).clone();
+    let stream = underway.in_turn(started.into_stream(policy.config.clone())).await.map_err(failed)?;
+    let peer = Peer::new(policy, server_name, stream.get_ref().1);
+    Ok(Accepted { stream, peer })
 }
 
 /// The reason behind an error of a handshake.

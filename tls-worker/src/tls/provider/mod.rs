@@ -7,6 +7,7 @@ mod ticket;
 
 pub(super) use ticket::ticketer;
 
+use ::ring::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs, ring};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion};
@@ -105,6 +106,20 @@ pub(super) fn certified_key(
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, rustls::Error> {
     CertifiedKey::from_der(chain, key, &ALL)
+}
+
+/// SHA-256.
+pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// SHA-1, which secures nothing: some know certificates by it.
+pub(super) fn sha1(data: &[u8]) -> impl AsRef<[u8]> {
+    digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, data)
 }
 
 /// Private keys: RSA by aws-lc-rs, the others by ring.

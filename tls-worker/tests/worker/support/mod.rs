@@ -1,7 +1,8 @@
 //! What the tests stand on: the real program behind its control socket ([`process`]), scripted backends
-//! ([`backend`]), clients ([`client`]), snapshots ([`snap`]) and certificates ([`tls`]).
+//! ([`backend`]), clients ([`client`]), snapshots ([`snap`]) and certificates ([`tls`], [`ca`]).
 
 pub(crate) mod backend;
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod process;
 pub(crate) mod snap;
