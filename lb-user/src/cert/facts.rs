@@ -140,7 +140,7 @@ pub(super) fn name(name: &X509Name<'_>) -> String {
 }
 
 /// A text that a certificate brought, with what could steer a terminal written out.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
