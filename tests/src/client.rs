@@ -16,6 +16,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::pki::provider;
+
 /// No client of the lab waits longer than this for anything.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -83,7 +85,8 @@ impl Target {
     /// A TCP connection with a TLS handshake, no session resumed.
     pub async fn tls(&self, alpn: &[&str]) -> Result<TlsStream<TcpStream>> {
         let stream = self.tcp().await?;
-        let mut config = ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(self.host.clone())?;

@@ -1,5 +1,6 @@
 //! The process that reads hostile bytes has nothing to give away.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -37,6 +38,14 @@ fn unprivileged() -> Result<()> {
             ensure!(field(set)? == ["0000000000000000"], "{set} {:?}", field(set)?);
         }
         ensure!(field("NoNewPrivs:")? == ["1"]);
+    }
+    // Keys stay in its memory: what may not be dumped may not be traced either, and proc(5) gives its files to root.
+    let owner = std::fs::metadata(format!("/proc/{worker}/environ"))?.uid();
+    ensure!(owner == 0, "the worker's memory may be looked into: its files in /proc belong to {owner}");
+    for process in [worker, edge.id()] {
+        let limits = std::fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit of cores")?;
+        ensure!(line.split_whitespace().filter(|word| *word == "0").count() == 2, "{line}");
     }
     for file in std::fs::read_dir(format!("/proc/{worker}/fd"))? {
         let link = std::fs::read_link(file?.path())?;

@@ -96,8 +96,8 @@ fn the_program_knows_every_documented_key() {
     assert!(keys.len() > 40, "docs/config.md was not read: {keys:?}");
     for (section, key) in &keys {
         let header = section.replace("NAME", "x");
-        let routes = header.ends_with("routes");
-        let header = if routes { format!("[[{header}]]") } else { format!("[{header}]") };
+        let list = ["routes", "sni"].iter().any(|table| header.ends_with(table));
+        let header = if list { format!("[[{header}]]") } else { format!("[{header}]") };
         let outcome = check(folder.path(), &format!("{header}\n{key} = {{}}\n")).unwrap();
         let said = outcome.stderr.clone() + &outcome.stdout;
         let unknown = said.lines().find(|line| line.to_lowercase().contains("unknown key"));

@@ -3,12 +3,14 @@
 
 use crate::api::Mode;
 use crate::conn::{Client, ConnState, Registration};
+use crate::handshakes::Underway;
 use crate::http::serve;
 use crate::io::Metered;
-use crate::stats::{ClientTimeout, HandshakeFailure, ServiceStats};
+use crate::stats::{ClientTimeout, Group, HandshakeFailure, ServiceStats, Session};
 use crate::stream;
 use crate::thread::Thread;
 use crate::tls::{self, ServiceTls};
+use rustls::{HandshakeKind, NamedGroup};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -66,6 +68,16 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         service.stats.refused.inc();
         return;
     }
+    let underway = match compiled.mode {
+        Mode::Http => None,
+        Mode::Https | Mode::Tls | Mode::Passthrough => match thread.handshakes.begin(peer.ip()) {
+            Ok(underway) => Some(underway),
+            Err(reason) => {
+                service.stats.handshakes_refused.inc(reason);
+                return;
+            }
+        },
+    };
     let _ = stream.set_nodelay(true);
     let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
     let registration = Registration::new(thread, service.name.clone());
@@ -86,28 +98,39 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         peer,
         local,
     };
-    match &compiled.tls {
-        None if carries_requests => {
-            tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
-        }
-        None => {
-            let max_hello = view.compiled.handshakes.max_client_hello as usize;
-            tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), max_hello, timeout));
-        }
-        Some(tls) => {
-            let tls = tls.clone();
+    match (&compiled.tls, underway) {
+        (Some(tls), Some(underway)) => {
+            let (tls, thread) = (tls.clone(), thread.clone());
             let serving = match carries_requests {
                 true => Serving::Requests(requests("https"), registration),
                 false => Serving::Bytes(bytes(registration)),
             };
             tokio::task::spawn_local(async move {
                 // Boxed: a handshake's state is large, and gone when the connection is idle.
-                let Some(accepted) = Box::pin(handshake(stream, &tls, timeout, &service.stats)).await else { return };
+                let handshake = Box::pin(handshake(stream, &tls, timeout, underway, &thread, &service.stats));
+                let Some(accepted) = handshake.await else { return };
                 match serving {
-                    Serving::Requests(client, registration) => serve::tls(accepted.stream, client, registration).await,
-                    Serving::Bytes(client) => Box::pin(stream::tls(accepted.stream, client)).await,
+                    Serving::Requests(client, registration) => {
+                        client.secured(accepted.peer, &registration);
+                        serve::tls(accepted.stream, client, registration).await;
+                    }
+                    Serving::Bytes(client) => {
+                        // There is no HTTP to say it in.
+                        if let Some(reason) = accepted.peer.refused() {
+                            service.stats.handshake_failures.inc(reason);
+                            return;
+                        }
+                        client.registration.secured(accepted.peer);
+                        Box::pin(stream::tls(accepted.stream, client)).await;
+                    }
                 }
             });
+        }
+        (_, Some(underway)) => {
+            tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), underway, timeout));
+        }
+        (_, None) => {
+            tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
         }
     }
 }
@@ -122,18 +145,29 @@ async fn handshake(
     stream: Metered<TcpStream, ConnState>,
     tls: &ServiceTls,
     timeout: Duration,
+    underway: Underway,
+    thread: &Thread,
     stats: &ServiceStats,
 ) -> Option<tls::Accepted> {
     let began = Instant::now();
-    match tokio::time::timeout(timeout, tls::accept(stream, tls)).await {
-        Ok(Ok(accepted)) => {
+    let state = stream.meter().clone();
+    let deadline = tokio::time::Instant::now() + timeout;
+    match tokio::time::timeout_at(deadline, tls::accept(stream, &state, tls, &underway)).await {
+        Ok(Ok(mut accepted)) => {
             let v13 = accepted.stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
             stats.handshakes[usize::from(v13)].inc();
             stats.handshake_seconds.observe(began.elapsed());
+            count_session(accepted.stream.get_ref().1, stats);
+            if let Some(outcome) = accepted.peer.settle(&thread.ocsp, deadline).await {
+                stats.client_certs.inc(outcome);
+            }
             Some(accepted)
         }
         Ok(Err((reason, stream))) => {
             stats.handshake_failures.inc(reason);
+            if let Some(outcome) = reason.of_client_cert() {
+                stats.client_certs.inc(outcome);
+            }
             if let Some(stream) = stream {
                 tls::refuse_plain_http(stream).await;
             }
@@ -145,4 +179,22 @@ async fn handshake(
             None
         }
     }
+}
+
+fn count_session(connection: &rustls::ServerConnection, stats: &ServiceStats) {
+    let session = match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => Session::Resumed,
+        Some(HandshakeKind::FullWithHelloRetryRequest) => Session::Retried,
+        _ => Session::Full,
+    };
+    stats.sessions.inc(session);
+    let group = match connection.negotiated_key_exchange_group().map(|group| group.name()) {
+        Some(NamedGroup::X25519MLKEM768) => Group::X25519MlKem768,
+        Some(NamedGroup::X25519) => Group::X25519,
+        Some(NamedGroup::secp256r1) => Group::Secp256r1,
+        Some(NamedGroup::secp384r1) => Group::Secp384r1,
+        // Resumed without a key exchange.
+        _ => return,
+    };
+    stats.groups.inc(group);
 }

@@ -2,7 +2,9 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
+use crate::api::{
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+};
 use crate::http::route::Router;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -11,6 +13,10 @@ use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+
+/// What clients may never send, whether a route uses it or not (RFC 9440, 4).
+const RFC_9440: [HeaderName; 2] =
+    [HeaderName::from_static("client-cert"), HeaderName::from_static("client-cert-chain")];
 
 /// Why a snapshot was not taken: where, what.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,8 @@ pub(crate) struct Compiled {
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
     certificates: Vec<Ready>,
+    /// Headers that tell backends of a client's certificate, of any route: no client may send one.
+    pub(crate) client_cert_names: Vec<HeaderName>,
 }
 
 /// An [`api::Service`], ready.
@@ -56,11 +64,12 @@ pub(crate) struct CompiledService {
     pub(crate) max_connections: u64,
 }
 
-/// A route's name, and its pool's place.
+/// An [`api::Route`], ready.
 #[derive(Debug)]
 pub(crate) struct CompiledRoute {
     pub(crate) name: Arc<str>,
     pub(crate) pool: usize,
+    pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
 }
 
 /// An [`api::Pool`], ready.
@@ -104,6 +113,9 @@ impl Compiled {
                 .map_err(|problem| CompileError::Service { name: service.name, problem })?;
             new.services.push(compiled);
         }
+        let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
+        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
+        new.client_cert_names = names.into_iter().collect();
         Ok(new)
     }
 
@@ -157,11 +169,7 @@ impl Compiled {
             tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
             router: Router::new(requests),
             streams: StreamRouter::new(streams),
-            routes: service
-                .routes
-                .iter()
-                .map(|r| CompiledRoute { name: r.name.as_str().into(), pool: r.pool })
-                .collect(),
+            routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
@@ -190,6 +198,15 @@ impl Compiled {
         let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
         ready.map(Some).map_err(|e| e.to_string())
     }
+}
+
+fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
+    let header = |header: &api::ClientCertHeader| {
+        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
+        Ok::<_, String>((name, header.value))
+    };
+    let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
+    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

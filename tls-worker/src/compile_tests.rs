@@ -49,16 +49,35 @@ fn one_certificate() -> Vec<Certificate> {
     vec![certificate(&["a.test"]).0]
 }
 
+fn tell(snapshot: &mut Snapshot, name: &str) {
+    let header = ClientCertHeader { name: name.into(), value: ClientCertField::Subject };
+    snapshot.services[0].routes[0].client_cert.push(header);
+}
+
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     type Change = fn(&mut Snapshot);
-    let table: [(&str, Change); 14] = [
+    let table: [(&str, Change); 17] = [
         ("generation 0 is not above 0", |s| s.generation = 0),
         ("route \"0\" points to pool 7 of 1", |s| s.services[0].routes[0].pool = 7),
         ("points to certificate 3 of 1", |s| s.services[0].tls.as_mut().unwrap().policies[0].certificates = vec![3]),
         ("no certificate", |s| s.services[0].tls.as_mut().unwrap().policies[0].certificates.clear()),
         ("mode is http, but", |s| s.services[0].mode = Mode::Http),
         ("there is no TLS table", |s| s.services[0].tls = None),
+        ("route \"0\": client certificate header \"x cert\" is no header name", |s| tell(s, "x cert")),
+        ("client certificate header \"Host\" belongs to the message", |s| tell(s, "Host")),
+        ("no certificate authority is given", |s| {
+            let policies = &mut s.services[0].tls.as_mut().unwrap().policies;
+            policies[0].client_cert = Some(ClientCertRules {
+                mode: ClientCertMode::Required,
+                roots: vec![],
+                depth: 1,
+                crls: vec![],
+                expired_crl: ExpiredCrl::Deny,
+                ocsp: OcspMode::Off,
+                ocsp_responder: None,
+            });
+        }),
         ("\"x served\" is no header name", |s| s.services[0].served_by_header = Some("x served".into())),
         ("service \"web\": is there twice", |s| s.services.push(s.services[0].clone())),
         ("pool \"app\": is there twice", |s| s.pools.push(s.pools[0].clone())),

@@ -1,14 +1,15 @@
 //! What is known of one client connection: times for its deadlines ([`ConnState`], carried by its socket), its place
 //! among the thread's open ones ([`Registration`]), and what a request on it needs ([`Client`]).
 
-use crate::api::ClientTimeouts;
+use crate::api::{ClientCertField, ClientTimeouts};
 use crate::clock::{self, Millis};
 use crate::io::Meter;
-use crate::stats::{ClientTimeout, Counter, ServiceStats, ThreadStats};
+use crate::stats::{ClientTimeout, Counter, Rejection, ServiceStats, ThreadStats};
 use crate::thread::Thread;
+use crate::tls::{Peer, ServiceTls};
 use crate::view::{ServiceView, View};
 use http::HeaderValue;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -27,6 +28,8 @@ pub(crate) struct ConnState {
     /// End of the last request, or accept.
     idle_since: Counter,
     in_flight: Counter,
+    /// Bytes of TCP since accept.
+    read: Counter,
     /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
     multiplexed: Counter,
 }
@@ -45,6 +48,7 @@ impl ConnState {
             head_since: Counter::default(),
             idle_since: Counter::default(),
             in_flight: Counter::default(),
+            read: Counter::default(),
             multiplexed: Counter::default(),
         };
         state.last_io.set(clock::now());
@@ -63,6 +67,11 @@ impl ConnState {
         if self.in_flight.get() == 0 && self.head_since.get() == 0 && self.multiplexed.get() == 0 {
             self.head_since.set(clock::now());
         }
+    }
+
+    /// Bytes of TCP that came since accept.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.get()
     }
 
     /// What ends this connection next, and when.
@@ -107,6 +116,7 @@ impl ConnState {
 impl Meter for ConnState {
     fn read(&self, n: usize) {
         self.service.received.add(n as u64);
+        self.read.add(n as u64);
         self.last_io.set(clock::now());
     }
 
@@ -155,6 +165,8 @@ pub(crate) enum Signal {
 pub(crate) struct Bell {
     /// Name of its service.
     pub(crate) service: Arc<str>,
+    /// What its TLS handshake settled, when it is done.
+    peer: OnceCell<Peer>,
     signal: Cell<Signal>,
     waker: RefCell<Option<Waker>>,
 }
@@ -164,6 +176,14 @@ impl Bell {
         self.signal.set(signal.max(self.signal.get()));
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the connection may go on when its service's TLS is this. One that has settled nothing yet may.
+    pub(crate) fn may_go_on(&self, tls: Option<&ServiceTls>) -> bool {
+        match (self.peer.get(), tls) {
+            (Some(peer), Some(tls)) => peer.holds(tls),
+            _ => true,
         }
     }
 }
@@ -178,11 +198,17 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(thread: &Rc<Thread>, service: Arc<str>) -> Self {
         let signal = Cell::new(if thread.draining.get() { Signal::Finish } else { Signal::Serve });
-        let bell = Rc::new(Bell { service, signal, waker: RefCell::new(None) });
+        let bell = Rc::new(Bell { service, peer: OnceCell::new(), signal, waker: RefCell::new(None) });
         let id = thread.next_connection.get();
         thread.next_connection.set(id + 1);
         thread.open.borrow_mut().insert(id, bell.clone());
         Registration { thread: thread.clone(), id, bell }
+    }
+
+    /// Its TLS handshake is done.
+    pub(crate) fn secured(&self, peer: Peer) {
+        // Once for a connection.
+        let _ = self.bell.peer.set(peer);
     }
 
     /// What is asked for; the task that polls is woken when that changes.
@@ -218,6 +244,8 @@ pub(crate) struct Client {
     /// Generation, and the service's place in it.
     place: Cell<(u64, usize)>,
     served_by: RefCell<(u64, Option<HeaderValue>)>,
+    /// That of its connection, when its handshake is done.
+    bell: OnceCell<Rc<Bell>>,
 }
 
 impl Client {
@@ -240,7 +268,44 @@ impl Client {
             incoming_cpu,
             place: Cell::new(place),
             served_by: RefCell::new((0, None)),
+            bell: OnceCell::new(),
         }
+    }
+
+    /// Its TLS handshake is done.
+    pub(crate) fn secured(&self, peer: Peer, registration: &Registration) {
+        registration.secured(peer);
+        let _ = self.bell.set(registration.bell.clone());
+    }
+
+    fn peer(&self) -> Option<&Peer> {
+        self.bell.get()?.peer.get()
+    }
+
+    /// Whether a request for this host (lower case, no port) may come on this connection; `tls` is its service's now.
+    pub(crate) fn may_ask(&self, tls: Option<&ServiceTls>, host: &str) -> Result<(), Rejection> {
+        match (self.peer(), tls) {
+            (Some(peer), _) if peer.refused().is_some() => {
+                // This is answered, and nothing after it.
+                self.bell.get().inspect(|bell| bell.ring(Signal::Finish));
+                Err(Rejection::ClientCert)
+            }
+            (Some(peer), Some(tls)) if peer.serves(tls, host) => Ok(()),
+            // Clear text, from before there was TLS.
+            (_, Some(_)) => Err(Rejection::Misdirected),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// `Strict-Transport-Security` of the policy that the connection was made under.
+    pub(crate) fn hsts(&self) -> Option<HeaderValue> {
+        self.peer()?.hsts()
+    }
+
+    /// What a backend is told of the client's certificate.
+    pub(crate) fn certificate_header(&self, field: ClientCertField) -> Option<HeaderValue> {
+        let told = self.peer().and_then(|peer| peer.header(field));
+        told.or((field == ClientCertField::Verify).then_some(HeaderValue::from_static("NONE")))
     }
 
     /// The thread's generation, and this connection's service in it. None where the service is gone; the connection

@@ -9,6 +9,7 @@ use crate::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VER
 use crate::compile::Compiled;
 use crate::stats;
 use crate::thread::{self, Handle, Order};
+use crate::tls::Answer;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +28,10 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_TIMEOUT: Duration = Duration::from_millis(900);
 /// Commands that wait here before the control plane waits too.
 const QUEUE: usize = 16;
+/// Events that wait for the control plane to read. Over that, threads' questions go unasked.
+const EVENTS: usize = 256;
+/// At the end, how long the control plane may take to read the last ones.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// Why a worker ended otherwise than by a drain.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +60,8 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
         Err(e) => return Err(e.into()),
     };
     begin(hello.log.as_deref());
-    let threads = match start(&hello) {
+    let (events, waiting) = mpsc::channel(EVENTS);
+    let threads = match start(&hello, &events) {
         Ok(threads) => threads,
         Err(reason) => return refuse(sender, reason).await,
     };
@@ -63,8 +69,21 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
     let interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Signal)?;
     sender.send(&Event::Ready { pid: std::process::id(), version: WIRE_VERSION }, &[]).await?;
     let (orders, done) = threads.into_iter().map(|h| ((h.index, h.orders), (h.index, h.done))).unzip();
-    let control = Control { sender, orders, compiled: Arc::default() };
-    control.serve(commands(receiver), done, terminate, interrupt).await
+    let sent = tokio::spawn(send(sender, waiting));
+    let control = Control { events, orders, compiled: Arc::default() };
+    let ended = control.serve(commands(receiver), done, terminate, interrupt).await;
+    // Nobody sends any more: what is left goes out, and the task ends.
+    let _ = timeout(LAST_EVENTS, sent).await;
+    ended
+}
+
+/// Sending is not cancel safe either, and a control plane that does not read must hold up nothing else.
+async fn send(mut sender: Sender, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        if let Err(error) = sender.send(&event, &[]).await {
+            tracing::warn!(%error, "the control plane does not take answers");
+        }
+    }
 }
 
 async fn refuse(mut sender: Sender, reason: String) -> Result<(), ControlError> {
@@ -73,7 +92,7 @@ async fn refuse(mut sender: Sender, reason: String) -> Result<(), ControlError> 
     Err(ControlError::Refused(reason))
 }
 
-fn start(hello: &Hello) -> Result<Vec<Handle>, String> {
+fn start(hello: &Hello, events: &mpsc::Sender<Event>) -> Result<Vec<Handle>, String> {
     if hello.version != WIRE_VERSION {
         return Err(format!("the control plane speaks version {}, this worker {WIRE_VERSION}", hello.version));
     }
@@ -85,7 +104,7 @@ fn start(hello: &Hello) -> Result<Vec<Handle>, String> {
         if !seen.insert(info.index) {
             return Err(format!("thread {} is there twice", info.index));
         }
-        thread::start(info).map_err(|e| format!("thread {}: {e}", info.index))
+        thread::start(info, events.clone()).map_err(|e| format!("thread {}: {e}", info.index))
     };
     hello.threads.iter().map(start).collect()
 }
@@ -108,7 +127,7 @@ fn commands(mut receiver: Receiver) -> mpsc::Receiver<Received> {
 }
 
 struct Control {
-    sender: Sender,
+    events: mpsc::Sender<Event>,
     orders: Vec<(u32, mpsc::Sender<Order>)>,
     compiled: Arc<Compiled>,
 }
@@ -164,8 +183,12 @@ impl Control {
                 let report = self.report().await;
                 self.answer(Event::Report(Box::new(report))).await;
             }
-            // No thread asks yet.
-            Command::Ocsp(_) => {}
+            Command::Ocsp(answer) => {
+                let answer = Answer::from(answer);
+                for i in 0..self.orders.len() {
+                    self.order(i, Order::Ocsp(answer)).await?;
+                }
+            }
             Command::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms), "the control plane").await?,
         }
         Ok(())
@@ -266,8 +289,7 @@ impl Control {
     }
 
     async fn answer(&mut self, event: Event) {
-        if let Err(error) = self.sender.send(&event, &[]).await {
-            tracing::warn!(%error, "the control plane does not take answers");
-        }
+        // The task that sends ends with this one.
+        let _ = self.events.send(event).await;
     }
 }

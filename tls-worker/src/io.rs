@@ -30,13 +30,13 @@ impl<T, M: Meter> Metered<T, M> {
         Metered { inner, meter }
     }
 
-    pub(crate) fn get_ref(&self) -> &T {
-        &self.inner
+    /// Who is told of bytes; of those that pass without this stream, by whoever passes them.
+    pub(crate) fn meter(&self) -> &Arc<M> {
+        &self.meter
     }
 
-    /// Who is told of bytes; of those that pass without this stream, by whoever passes them.
-    pub(crate) fn meter(&self) -> &M {
-        &self.meter
+    pub(crate) fn get_ref(&self) -> &T {
+        &self.inner
     }
 }
 

@@ -13,6 +13,7 @@ mod clock;
 mod compile;
 mod conn;
 mod drain;
+mod handshakes;
 mod http;
 mod io;
 mod stats;

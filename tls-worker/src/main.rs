@@ -2,7 +2,7 @@
 //! gain by exec, and then does what [`tls_worker::control`] is told.
 
 use anyhow::{Context, bail};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::fs::File;
 use std::os::fd::AsFd;
 use tls_worker::control;
@@ -14,6 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     drop_privileges()?;
+    keep_memory_private()?;
     raise_open_files();
     let socket = control_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("control runtime")?;
@@ -33,6 +34,12 @@ fn drop_privileges() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Private keys are in this memory: no core dump holds it, and no other process of the same user may look into it.
+fn keep_memory_private() -> anyhow::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("limit of core dumps")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("not to be dumped")
 }
 
 /// Each connection takes a descriptor, its backend's another.

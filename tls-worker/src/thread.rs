@@ -2,13 +2,14 @@
 //! [`Order`]s from the control loop and shares nothing else with anybody.
 
 use crate::accept;
-use crate::api::{Report, ThreadInfo, ThreadReport};
+use crate::api::{Event, Report, ThreadInfo, ThreadReport};
 use crate::compile::Compiled;
 use crate::conn::{Bell, Signal};
 use crate::drain;
+use crate::handshakes::Handshakes;
 use crate::stats::{self, BackendFailure, Registry, ThreadStats};
 use crate::stream;
-use crate::tls::{UpstreamConfigs, UpstreamIdentity};
+use crate::tls::{Answer, Ocsp, UpstreamConfigs, UpstreamIdentity};
 use crate::upstream::Backend;
 use crate::view::View;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -35,6 +36,8 @@ pub(crate) enum Order {
     Unlisten(Vec<u64>),
     /// Serve by this; answered when new connections and requests do.
     Apply(Arc<Compiled>, oneshot::Sender<()>),
+    /// What is known of a client's certificate.
+    Ocsp(Answer),
     /// Answer with the thread's part of a report.
     Report(oneshot::Sender<Report>),
     /// Accept no more, end what is idle, cut the rest after this long, then end.
@@ -49,8 +52,8 @@ pub(crate) struct Handle {
     pub(crate) done: oneshot::Receiver<()>,
 }
 
-/// Start a thread; returns when it is pinned and runs.
-pub(crate) fn start(info: &ThreadInfo) -> io::Result<Handle> {
+/// Start a thread; returns when it is pinned and runs. What it asks the control plane goes to `events`.
+pub(crate) fn start(info: &ThreadInfo, events: mpsc::Sender<Event>) -> io::Result<Handle> {
     let (orders, inbox) = mpsc::channel(QUEUE);
     let (done_tx, done) = oneshot::channel();
     let (started_tx, started) = std::sync::mpsc::channel();
@@ -59,7 +62,7 @@ pub(crate) fn start(info: &ThreadInfo) -> io::Result<Handle> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // Connections run as tasks, whose panics end just them. What panics outside of a task leaves a thread's
         // connections with nobody: the process ends, and the control plane starts another one.
-        let run = AssertUnwindSafe(|| run(&info, inbox, &started_tx));
+        let run = AssertUnwindSafe(|| run(&info, events, inbox, &started_tx));
         if std::panic::catch_unwind(run).is_err() {
             std::process::abort();
         }
@@ -71,7 +74,12 @@ pub(crate) fn start(info: &ThreadInfo) -> io::Result<Handle> {
     }
 }
 
-fn run(info: &ThreadInfo, inbox: mpsc::Receiver<Order>, started: &std::sync::mpsc::Sender<io::Result<()>>) {
+fn run(
+    info: &ThreadInfo,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Order>,
+    started: &std::sync::mpsc::Sender<io::Result<()>>,
+) {
     let prepare = || {
         if let Some(cpu) = info.cpu {
             pin(cpu)?;
@@ -81,7 +89,7 @@ fn run(info: &ThreadInfo, inbox: mpsc::Receiver<Order>, started: &std::sync::mps
     match prepare() {
         Ok(runtime) => {
             let _ = started.send(Ok(()));
-            let thread = Rc::new(Thread::new(info));
+            let thread = Rc::new(Thread::new(info, events));
             runtime.block_on(thread.serve(inbox));
         }
         Err(e) => {
@@ -115,6 +123,8 @@ pub(crate) struct Thread {
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
     pub(crate) draining: Cell<bool>,
+    pub(crate) handshakes: Rc<Handshakes>,
+    pub(crate) ocsp: Ocsp,
     /// Buffers and pipes of connections without HTTP.
     pub(crate) relay: Rc<stream::Store>,
     view: RefCell<Rc<View>>,
@@ -125,12 +135,15 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    fn new(info: &ThreadInfo) -> Self {
+    fn new(info: &ThreadInfo, events: mpsc::Sender<Event>) -> Self {
         let empty = View::empty();
+        let stats = Arc::<ThreadStats>::default();
         Thread {
             index: info.index,
             cpu: info.cpu,
-            stats: Arc::default(),
+            handshakes: Rc::new(Handshakes::new(stats.clone())),
+            ocsp: Ocsp::new(events),
+            stats,
             registry: RefCell::default(),
             open: RefCell::default(),
             next_connection: Cell::new(0),
@@ -183,6 +196,7 @@ impl Thread {
                     self.apply(compiled);
                     let _ = answer.send(());
                 }
+                Some(Order::Ocsp(answer)) => self.ocsp.answer(answer),
                 Some(Order::Report(answer)) => {
                     let _ = answer.send(self.report());
                 }
@@ -224,11 +238,16 @@ impl Thread {
     }
 
     fn apply(&self, compiled: Arc<Compiled>) {
+        self.handshakes.configure(compiled.handshakes);
         let view = Rc::new(View::new(self, compiled));
         let used: Vec<u64> = view.pools.iter().filter_map(|p| p.tls.as_ref()).map(|t| t.identity.id).collect();
         self.upstream_configs.borrow_mut().retain(|id, _| used.contains(id));
-        let gone = |bell: &&Rc<Bell>| view.place_of(&bell.service).is_none();
-        self.open.borrow().values().filter(gone).for_each(|bell| bell.ring(Signal::Finish));
+        // Its service is gone, or it was made under rules that hold no longer.
+        let ends = |bell: &&Rc<Bell>| {
+            let place = view.place_of(&bell.service);
+            place.is_none_or(|index| !bell.may_go_on(view.compiled.services[index].tls.as_deref()))
+        };
+        self.open.borrow().values().filter(ends).for_each(|bell| bell.ring(Signal::Finish));
         let serving: HashSet<*const Backend> =
             view.pools.iter().flat_map(|p| &p.all).map(|c| Rc::as_ptr(&c.backend)).collect();
         let mut backends = self.backends.borrow_mut();

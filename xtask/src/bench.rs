@@ -27,6 +27,8 @@ enum What {
     Packets,
     /// Nanoseconds a packet with up to a million flows, beside an empty program and nftables
     L4,
+    /// Microseconds a handshake in the server's cryptography, by ring and by aws-lc-rs
+    Crypto,
 }
 
 /// Build once, measure one after the other: they must not share the CPUs.
@@ -36,7 +38,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(What::L7) => &["bench-l7"],
         Some(What::Packets) => &["bench-packets"],
         Some(What::L4) => &["bench-l4"],
-        None => &["bench-l7", "bench-packets", "bench-l4"],
+        Some(What::Crypto) => &["bench-crypto"],
+        None => &["bench-l7", "bench-packets", "bench-l4", "bench-crypto"],
     };
     demo::build(programs, "release")?;
     for program in programs {

@@ -1,10 +1,15 @@
 //! Bounds that only show when tables are seen together.
 
+use super::forward;
 use super::model::{Config, DatapathKind};
 use super::overlap::{self, Claim};
+use super::pool;
 use super::problem::{Problem, Problems};
+use super::service::Terminated;
+use super::tls::service::word;
 use crate::datapath::{Ports, Protocol};
 use ipnet::IpNet;
+use tls_worker::api::Mode;
 
 /// Bounds and conflicts over the whole.
 pub(super) fn whole(config: &Config, claims: &[Claim], p: &mut Problems) {
@@ -32,6 +37,40 @@ pub(super) fn whole(config: &Config, claims: &[Claim], p: &mut Problems) {
     }
     prefixes(config, p);
     metrics(config, claims, p);
+}
+
+/// Pools whose words do not go with a service that leads to them.
+pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &[forward::Parsed], p: &mut Problems) {
+    for (index, pool) in pools.iter().enumerate() {
+        let leads = |parsed: &&Terminated| parsed.service.routes.iter().any(|route| route.pool == index);
+        let of_http = |mode: Mode| matches!(mode, Mode::Http | Mode::Https);
+        let http = services.iter().filter(leads).find(|parsed| of_http(parsed.service.mode));
+        let l4 = forwards.iter().find(|parsed| parsed.forward.pool == index);
+        let first = http.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));
+        let first = first.or(l4.map(|parsed| (&parsed.forward.name, "l4", &parsed.pool)));
+        if let (true, Some((name, mode, span))) = (pool.pool.proxy_v2, first) {
+            p.push(
+                Problem::error(
+                    pool.proxy.clone(),
+                    format!("`proxy_protocol` does not go with service {name:?} of mode {mode:?}"),
+                )
+                .also(span.clone(), "it leads here")
+                .help("modes \"tls\" and \"passthrough\" send it; to HTTP backends clients' addresses go in headers"),
+            );
+        }
+        let spoken =
+            pool.pool.tls.iter().flat_map(|tls| &tls.alpn).find(|name| !["h2", "http/1.1"].contains(&&***name));
+        if let (Some(protocol), Some(http)) = (spoken, http) {
+            p.push(
+                Problem::error(
+                    pool.alpn.clone(),
+                    format!("requests of service {:?} cannot be sent by {protocol:?}", http.service.name),
+                )
+                .also(http.span.clone(), "it leads here")
+                .help("write \"h2\", \"http/1.1\" or both"),
+            );
+        }
+    }
 }
 
 fn prefixes(config: &Config, p: &mut Problems) {

@@ -35,6 +35,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         at.value.to_owned()
     });
     let worker_binary = section.string(p, "worker_binary").map(|at| dir.join(at.value));
+    let state = section.string(p, "state").map(|at| dir.join(at.value));
     let max_services = section.integer(p, "max_services", 1..=65_535).unwrap_or(lb_common::abi::DEFAULT_MAX_SERVICES);
     let max_addresses =
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
@@ -53,6 +54,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         cpus,
         user,
         worker_binary,
+        state,
         max_services,
         max_addresses,
         log,

@@ -20,8 +20,22 @@ const OUTER_MTU: RangeInclusive<u32> = 596..=65_535;
 /// Keys of this mode alone.
 const OWN: [&str; 7] = ["protocols", "forward", "hash", "table_size", "drain", "udp_idle", "outer_mtu"];
 /// Keys of the other modes alone.
-const OTHERS: [&str; 7] =
-    ["certificates", "min_tls", "http2", "routes", "served_by_header", "max_connections", "timeouts"];
+const OTHERS: [&str; 14] = [
+    "certificates",
+    "tls_policy",
+    "min_tls",
+    "unknown_sni",
+    "hsts",
+    "http2",
+    "alpn",
+    "client_cert",
+    "client_cert_headers",
+    "sni",
+    "routes",
+    "served_by_header",
+    "max_connections",
+    "timeouts",
+];
 
 /// A forwarded service, and where its words stand.
 pub(super) struct Parsed {
@@ -89,7 +103,7 @@ pub(super) fn forward(
     for key in OTHERS {
         if section.value(key).is_some() {
             p.push(
-                Problem::error(section.span_of(key), format!("`{key}` belongs to modes \"http\" and \"https\""))
+                Problem::error(section.span_of(key), format!("`{key}` belongs to modes that end in a worker"))
                     .help(format!("packets of an \"l4\" service are sent on without a look inside: remove `{key}`")),
             );
         }

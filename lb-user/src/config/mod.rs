@@ -6,6 +6,7 @@
 mod certificate;
 mod check;
 mod edge;
+mod files;
 mod forward;
 mod forwarding;
 mod host;
@@ -14,25 +15,31 @@ mod net;
 mod overlap;
 mod pool;
 mod problem;
+mod refresh;
 mod refs;
+mod routes;
 mod scalar;
 mod section;
 mod service;
 mod shield;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tuning;
 
+pub use files::{FileKind, Stale};
 pub use forwarding::{Conflict, conflicts};
 pub use host::Host;
 pub use model::*;
 pub use net::{prefix, prefix_file};
 pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
+pub use refresh::{Refreshed, refresh};
+pub use routes::DEFAULT_ROUTE;
 pub use scalar::{backend_address, is_name, period};
-pub use service::DEFAULT_ROUTE;
 
+use files::{Fallen, Files};
 use refs::Refs;
-use section::Section;
+use section::{At, Section};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,33 +85,51 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 
 /// Check a text. `path` names it in problems, and relative paths in it begin at its directory.
 pub fn parse(text: &str, path: &Path, host: &Host) -> Result<Loaded, LoadError> {
-    let mut problems = Problems::new(path, text);
-    let config = match toml_span::parse(text) {
+    let origin = Origin { path: path.to_owned(), text: text.into() };
+    let (loaded, _) = read(&origin, host, None)?;
+    Ok(loaded)
+}
+
+/// Read a text; where there is one in force, over it.
+fn read(origin: &Origin, host: &Host, previous: Option<&Config>) -> Result<(Loaded, Vec<Stale>), LoadError> {
+    let mut problems = Problems::new(&origin.path, &origin.text);
+    let mut fallen = Vec::new();
+    let config = match toml_span::parse(&origin.text) {
         Ok(root) => {
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let dir = origin.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             // The daemon's working directory is not the operator's.
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-            model(&root, &mut problems, host, &dir)
+            let mut files = Files::new(&dir, previous);
+            let config = model(&root, &mut problems, host, &mut files);
+            let (seen, contents, bad) = files.finish();
+            fallen = bad;
+            config.map(|config| Config { origin: origin.clone(), files: seen, contents, ..config })
         }
         Err(error) => {
             problems.push(syntax(error));
             None
         }
     };
+    let stale = |Fallen { kind, name, problem }| Stale { kind, name, problem: problems.view(&problem) };
+    let stale = fallen.into_iter().map(stale).collect();
     problems.sort();
     match config {
-        Some(config) if !problems.has_errors() => Ok(Loaded { config, warnings: problems }),
+        Some(config) if !problems.has_errors() => Ok((Loaded { config, warnings: problems }, stale)),
         _ => Err(LoadError::Invalid(problems)),
     }
 }
 
-fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path) -> Option<Config> {
+/// The model; what was read of files is filled in by the caller.
+fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut Files<'_>) -> Option<Config> {
     let mut root = Section::of(p, String::new(), 0..0, root)?;
     let edge_section = root.section(p, "edge").unwrap_or_else(|| Section::absent("[edge]"));
-    let edge = edge::edge(edge_section, p, host, dir);
+    let edge = edge::edge(edge_section, p, host, files.dir);
     let admin_section = root.section(p, "admin").unwrap_or_else(|| Section::absent("[admin]"));
-    let admin = edge::admin(admin_section, p, dir);
+    let admin = edge::admin(admin_section, p, files.dir);
+    let tls_section = root.section(p, "tls").unwrap_or_else(|| Section::absent("[tls]"));
+    let tls = tls::global::tls(tls_section, p, files);
 
+    let policy_sections = root.named(p, "tls_policy");
     let certificate_sections = root.named(p, "certificate");
     let pool_sections = root.named(p, "pool");
     let service_sections = root.named(p, "service");
@@ -112,20 +137,26 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
     root.finish(p);
 
     let mut prefixes = Prefixes::new();
-    shield::every(shield_section, p, dir, edge.datapath, &mut prefixes);
-    let names =
-        |sections: &[(section::At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
+    shield::every(shield_section, p, files.prefix_dir(), edge.datapath, &mut prefixes);
+    let names = |sections: &[(At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
+    let mut certificate_refs = Refs::new("certificate", names(&certificate_sections));
+    let pool_refs = Refs::new("pool", names(&pool_sections));
+    let certificates: Vec<Option<Certificate>> = certificate_sections
+        .into_iter()
+        .map(|(name, section)| certificate::certificate(&name, section, p, host, files))
+        .collect();
+    let mut known = tls::upstream::Certificates { refs: &mut certificate_refs, parsed: &certificates };
+    let pools: Vec<pool::Parsed> =
+        pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, files, &mut known)).collect();
     let mut around = service::Around {
         datapath: edge.datapath,
-        dir,
-        certificates: Refs::new("certificate", names(&certificate_sections)),
-        pools: Refs::new("pool", names(&pool_sections)),
+        host,
+        files,
+        certificates: certificate_refs,
+        parsed: &certificates,
+        policies: tls::policy::Policies::new(policy_sections, p),
+        pools: pool_refs,
     };
-    let certificates: Vec<_> = certificate_sections
-        .into_iter()
-        .map(|(name, section)| certificate::certificate(&name, section, p, host, dir))
-        .collect();
-    let pools = pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, dir)).collect();
     let (mut terminated, mut forwarded, mut limits) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (name, section) in service_sections {
         let parsed = service::service(&name, section, p, &mut around);
@@ -139,21 +170,27 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, dir: &Path)
             None => {}
         }
     }
+    around.policies.finish(p);
     around.certificates.finish(p);
     around.pools.finish(p);
     let claims = overlap::claims(&terminated, &forwarded);
     overlap::addresses(&claims, p);
+    check::pools(&pools, &terminated, &forwarded, p);
 
     let config = Config {
         edge,
         admin,
+        tls,
         // A certificate that could not be read is a problem already; indices hold only when all are there.
         certificates: certificates.into_iter().collect::<Option<_>>()?,
         services: terminated.into_iter().map(|parsed| parsed.service).collect(),
         forwards: forwarded.iter().map(|parsed| parsed.forward.clone()).collect(),
         limits,
         prefixes: Arc::new(prefixes),
-        pools,
+        pools: pools.into_iter().map(|parsed| parsed.pool).collect(),
+        origin: Origin { path: PathBuf::new(), text: "".into() },
+        files: Vec::new(),
+        contents: FileContents::default(),
     };
     check::whole(&config, &claims, p);
     forwarding::check(&config, &forwarded, p);

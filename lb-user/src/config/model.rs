@@ -1,6 +1,10 @@
 //! The config as the program uses it: every reference leads somewhere, every number is within its bounds, every
 //! file has been read. What the worker takes as it is stands here in the worker's own types.
 
+mod tls;
+
+pub use tls::{Certificate, CertificateSource, FileContents, Fingerprint, Tls, WatchedFile};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,8 +23,10 @@ pub struct Config {
     pub edge: Edge,
     /// `[admin]`
     pub admin: Admin,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[certificate.NAME]`; services hold indices.
-    pub certificates: Vec<api::Certificate>,
+    pub certificates: Vec<Certificate>,
     /// `[service.NAME]` that ends in a worker, routes in the order of matching, pools by index.
     pub services: Vec<api::Service>,
     /// `[service.NAME]` with mode `l4`, pools by index.
@@ -31,9 +37,29 @@ pub struct Config {
     pub prefixes: Arc<Prefixes>,
     /// `[pool.NAME]`; services hold indices.
     pub pools: Vec<Pool>,
+    /// The text that it was made from, and the file of it.
+    pub origin: Origin,
+    /// Files of certificates, keys, authorities, revocation lists and ticket keys; each once.
+    pub files: Vec<WatchedFile>,
+    /// What they held.
+    pub contents: FileContents,
+}
+
+/// The text of a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// As it was given.
+    pub path: PathBuf,
+    /// All of it.
+    pub text: Arc<str>,
 }
 
 impl Config {
+    /// The certificate of a name.
+    pub fn certificate(&self, name: &str) -> Option<&Certificate> {
+        self.certificates.iter().find(|certificate| certificate.name() == name)
+    }
+
     /// The pool of a name.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == name)
@@ -96,6 +122,8 @@ pub struct Edge {
     pub user: Option<String>,
     /// None: beside this program.
     pub worker_binary: Option<PathBuf>,
+    /// Directory for what is kept across restarts; none: nothing is.
+    pub state: Option<PathBuf>,
     /// Size of the kernel's tables.
     pub max_services: u32,
     /// Size of the kernel's tables.
@@ -150,6 +178,8 @@ pub struct Pool {
     pub timeouts: api::BackendTimeouts,
     /// TLS towards the backends, roots read.
     pub tls: Option<api::UpstreamTls>,
+    /// Whether clients' addresses go ahead in PROXY protocol, version 2.
+    pub proxy_v2: bool,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
 }

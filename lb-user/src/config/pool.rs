@@ -1,19 +1,16 @@
 //! `[pool.NAME]` with `tls` and `health`.
 
-use super::certificate;
+use super::files::Files;
 use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
 use super::section::{At, Section, integer, parsed};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use super::tls::upstream::{self, Certificates};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
-use std::path::Path;
 use std::time::Duration;
-use tls_worker::api::tls::upstream_identity;
-use tls_worker::api::{BackendTimeouts, Balance, Der, UpstreamTls};
+use tls_worker::api::{BackendTimeouts, Balance};
 use toml_span::Value;
 use toml_span::value::ValueInner;
 
@@ -22,7 +19,20 @@ pub(super) const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 
-pub(super) fn pool(name: &At<String>, mut section: Section<'_>, problems: &mut Problems, dir: &Path) -> Pool {
+/// A pool, and where the words stand that not every service goes with.
+pub(super) struct Parsed {
+    pub(super) pool: Pool,
+    pub(super) proxy: Range<usize>,
+    pub(super) alpn: Range<usize>,
+}
+
+pub(super) fn pool(
+    name: &At<String>,
+    mut section: Section<'_>,
+    problems: &mut Problems,
+    files: &mut Files<'_>,
+    certificates: &mut Certificates<'_>,
+) -> Parsed {
     let p = problems;
     let backends = match section.list(p, "backends") {
         Some(list) => {
@@ -46,10 +56,15 @@ pub(super) fn pool(name: &At<String>, mut section: Section<'_>, problems: &mut P
     let balance = section.choice(p, "balance", &words).unwrap_or(Balance::RoundRobin);
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
-    let tls = section.section(p, "tls").map(|section| tls(section, p, dir));
+    let tls_section = section.section(p, "tls");
+    let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
+    let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
+    let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
     let health = section.section(p, "health").and_then(|section| health(section, p));
+    let proxy = section.span_of("proxy_protocol");
     section.finish(p);
-    Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, health }
+    let pool = Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_v2, health };
+    Parsed { pool, proxy, alpn }
 }
 
 fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {
@@ -104,53 +119,6 @@ fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {
     };
     section.finish(p);
     timeouts
-}
-
-fn tls(mut section: Section<'_>, p: &mut Problems, dir: &Path) -> UpstreamTls {
-    let verify = section.boolean(p, "verify").unwrap_or(true);
-    let ca_at = section.string(p, "ca");
-    let server_name = section.parsed(p, "server_name", scalar::server_name).map(|at| at.value);
-    if !verify {
-        p.push(
-            Problem::warning(section.span_of("verify"), "backends are not verified: anyone can stand in for them")
-                .help("set `ca` to the backends' authority, and `verify` to true"),
-        );
-    }
-    let roots = match &ca_at {
-        Some(at) => certificate::chain(at, p, dir).unwrap_or_default(),
-        None if verify && !section.has("ca") => system_roots(&section, p),
-        None => Vec::new(),
-    };
-    let tls = UpstreamTls {
-        verify,
-        roots: roots.iter().map(|der| Der(der.to_vec())).collect(),
-        server_name,
-        ..UpstreamTls::default()
-    };
-    // Without roots the problem is told already.
-    if !tls.roots.is_empty()
-        && let Err(error) = upstream_identity(&tls)
-    {
-        p.push(
-            Problem::error(section.span_of("ca"), format!("backends cannot be verified with this: {error}"))
-                .help("`ca` names a PEM file of authorities' certificates"),
-        );
-    }
-    section.finish(p);
-    tls
-}
-
-fn system_roots(section: &Section<'_>, p: &mut Problems) -> Vec<CertificateDer<'static>> {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        p.push(
-            Problem::error(section.span.clone(), "this host has no trusted roots")
-                .help("install ca-certificates, or set `ca` to the backends' authority"),
-        );
-    }
-    // A system's bundle may hold an old root that is not taken; that is nothing the operator can mend.
-    let usable = |der: &CertificateDer<'static>| RootCertStore::empty().add(der.clone()).is_ok();
-    found.certs.into_iter().filter(usable).collect()
 }
 
 fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {

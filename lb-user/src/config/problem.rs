@@ -114,6 +114,16 @@ impl Problems {
         Self { file: file.to_owned(), text: text.into(), list: Vec::new() }
     }
 
+    /// None yet, of the same text.
+    pub(super) fn fresh(&self) -> Self {
+        Self { file: self.file.clone(), text: self.text.clone(), list: Vec::new() }
+    }
+
+    /// Note all of another list.
+    pub(super) fn append(&mut self, other: Self) {
+        other.list.into_iter().for_each(|problem| self.push(problem));
+    }
+
     /// Note one.
     pub fn push(&mut self, mut problem: Problem) {
         if self.list.len() >= MAX_PROBLEMS && problem.severity == Severity::Warning {
@@ -179,7 +189,7 @@ impl Problems {
         out
     }
 
-    fn view(&self, problem: &Problem) -> ProblemView {
+    pub(super) fn view(&self, problem: &Problem) -> ProblemView {
         let before = &self.text[..problem.span.start];
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         ProblemView {

@@ -46,9 +46,9 @@ pub(super) fn name(text: &str) -> Result<String, Wrong> {
     ))
 }
 
-/// `"500ms"`, `"5s"`, `"2m"`, `"1h"`.
+/// `"500ms"`, `"5s"`, `"2m"`, `"1h"`, `"30d"`.
 pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
-    const HELP: &str = "write a whole number and a unit: \"500ms\", \"5s\", \"2m\" or \"1h\"";
+    const HELP: &str = "write a whole number and a unit: \"500ms\", \"5s\", \"2m\", \"1h\" or \"30d\"";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {
@@ -56,6 +56,7 @@ pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(Wrong::new(format!("{text:?} is no duration"), HELP)),
     };
     let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
@@ -67,6 +68,20 @@ pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<
         ));
     }
     Ok(duration)
+}
+
+/// `"16KiB"`, `"1MiB"`, `"65536"`: bytes.
+pub(super) fn size(text: &str) -> Result<u32, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        _ => None,
+    };
+    let size = unit.and_then(|unit: u32| number.parse::<u32>().ok()?.checked_mul(unit));
+    size.ok_or_else(|| Wrong::new(format!("{text:?} is no size"), "write \"16KiB\", \"1MiB\", or a number of bytes"))
 }
 
 /// `IP:PORT` or `[IPv6]:PORT` of a server.
@@ -192,7 +207,7 @@ pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
     if text.parse::<IpAddr>().is_ok() {
         return Err(Wrong::new(
             format!("{text:?} is an address"),
-            "leave `server_name` out: then the backend's own address is verified",
+            "leave it out: then the backend's own address is verified, and no SNI is sent",
         ));
     }
     host_name(text)
@@ -298,11 +313,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(["16KiB", "1MiB", "7", "7B"].map(|text| size(text).unwrap()), [16_384, 1_048_576, 7, 7]);
+        for bad in ["", "KiB", "1KB", "-1", "1.5KiB", "5000MiB", "1 KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text in "\\PC{0,40}") {
             let _ = (duration(&text, &ANY), listen_address(&text), backend(&text), host_pattern(&text));
             let _ = (path_prefix(&text), header_name(&text), host_header(&text), code_range(&text), name(&text));
+            let _ = size(&text);
         }
 
         #[test]

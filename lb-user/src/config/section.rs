@@ -64,6 +64,20 @@ impl<'v> Section<'v> {
         self.table.and_then(|t| t.get(key)?.as_array()).is_some_and(|list| list.is_empty())
     }
 
+    /// The text of a key, however it is read elsewhere.
+    pub(super) fn text_of(&self, key: &str) -> Option<&'v str> {
+        self.table?.get(key)?.as_str()
+    }
+
+    /// Every key with its value, in the order of the text: for tables whose keys are the operator's own words.
+    pub(super) fn entries(&self) -> Vec<(At<&'v str>, &'v Value<'v>)> {
+        let entries = self.table.into_iter().flatten();
+        let mut entries: Vec<_> =
+            entries.map(|(key, value)| (At { value: &*key.name, span: key.span.into() }, value)).collect();
+        entries.sort_by_key(|(name, _): &(At<&str>, _)| name.span.start);
+        entries
+    }
+
     /// The value as it is.
     pub(super) fn value(&mut self, key: &'static str) -> Option<&'v Value<'v>> {
         self.known.push(key);
@@ -149,11 +163,47 @@ impl<'v> Section<'v> {
         if let ValueInner::Integer(n) = value.as_ref() {
             problems.push(
                 Problem::error(value.span.into(), format!("`{}` needs a unit", self.path(key)))
-                    .help(format!("write \"{n}s\" for seconds; the units are ms, s, m and h")),
+                    .help(format!("write \"{n}s\" for seconds; the units are ms, s, m, h and d")),
             );
             return None;
         }
         parsed(problems, value, &self.path(key), |text| scalar::duration(text, &bounds)).map(|at| at.value)
+    }
+
+    /// A number of bytes within bounds: `"16KiB"`, or an integer.
+    pub(super) fn size(
+        &mut self,
+        problems: &mut Problems,
+        key: &'static str,
+        bounds: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let value = self.value(key)?;
+        let path = self.path(key);
+        if matches!(value.as_ref(), ValueInner::Integer(_)) {
+            return integer(problems, value, &path, bounds);
+        }
+        let size = parsed(problems, value, &path, scalar::size)?;
+        if bounds.contains(&size.value) {
+            return Some(size.value);
+        }
+        problems.push(
+            Problem::error(size.span, format!("`{path}` is out of bounds: {} bytes", size.value)).help(format!(
+                "write a size from {} to {} bytes",
+                bounds.start(),
+                bounds.end()
+            )),
+        );
+        None
+    }
+
+    /// A string, or a list of them.
+    pub(super) fn one_or_many(&mut self, problems: &mut Problems, key: &'static str) -> Option<Vec<At<&'v str>>> {
+        let value = self.value(key)?;
+        let path = self.path(key);
+        match value.as_ref() {
+            ValueInner::Array(list) => Some(list.iter().filter_map(|one| string(problems, one, &path)).collect()),
+            _ => string(problems, value, &path).map(|at| vec![at]),
+        }
     }
 
     /// A list; each element is read by the caller.

@@ -1,30 +1,26 @@
 //! `[service.NAME]` and its routes.
 
-use super::forward;
-use super::model::DatapathKind;
+use super::files::Files;
+use super::host::Host;
+use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
-use super::scalar;
-use super::section::{At, Section, string};
-use super::shield;
+use super::routes::{Common, in_order, routes};
+use super::section::{At, Section};
+use super::tls::client_cert_headers;
+use super::tls::policy::Policies;
+use super::{forward, scalar, shield, tls};
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
-use tls_worker::api::{
-    ClientTimeouts, ListenAddress, Mode, Protocol, Route, ServerTls, Service, SniPolicy, TlsVersion,
-};
-use toml_span::Value;
-
-/// Name of the route to a service's own pool, in metrics.
-pub const DEFAULT_ROUTE: &str = "default";
-/// Most routes of a service.
-const MAX_ROUTES: usize = 1024;
+use tls_worker::api::{ClientCertHeader, ClientTimeouts, ListenAddress, Mode, ServerTls, Service};
 
 /// A terminated service and where its addresses stand, for [`super::check`].
 pub(super) struct Terminated {
     pub(super) service: Service,
     pub(super) places: Vec<At<ListenAddress>>,
+    /// Its name in the text.
+    pub(super) span: Range<usize>,
 }
 
 /// A service of either kind.
@@ -41,10 +37,14 @@ pub(super) struct Parsed {
 }
 
 /// Tables that services point to, and where the text stands.
-pub(super) struct Around<'a> {
+pub(super) struct Around<'a, 'f> {
     pub(super) datapath: DatapathKind,
-    pub(super) dir: &'a Path,
+    pub(super) host: &'a Host,
+    pub(super) files: &'a mut Files<'f>,
     pub(super) certificates: Refs,
+    /// What became of each certificate.
+    pub(super) parsed: &'a [Option<Certificate>],
+    pub(super) policies: Policies,
     pub(super) pools: Refs,
 }
 
@@ -52,16 +52,18 @@ pub(super) fn service(
     name: &At<String>,
     mut section: Section<'_>,
     p: &mut Problems,
-    around: &mut Around<'_>,
+    around: &mut Around<'_, '_>,
 ) -> Parsed {
-    let words = [("http", Some(Mode::Http)), ("https", Some(Mode::Https)), ("l4", None)];
+    let ends =
+        [Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough].map(|mode| (tls::service::word(mode), Some(mode)));
+    let words: Vec<_> = ends.into_iter().chain([("l4", None)]).collect();
     let mode = section.choice(p, "mode", &words);
     if !section.has("mode") {
-        section.missing("mode", "write mode = \"https\", mode = \"http\" or mode = \"l4\"");
+        section.missing("mode", "write mode = \"https\", \"http\", \"tls\", \"passthrough\" or \"l4\"");
     }
     let terminated = mode != Some(None);
     let shield = section.section(p, "shield");
-    let shield = shield::service(shield, p, around.dir, around.datapath, terminated);
+    let shield = shield::service(shield, p, around.files.prefix_dir(), around.datapath, terminated);
     let kind = if terminated {
         self::terminated(name, &mut section, p, mode.flatten(), around).map(Kind::Terminated)
     } else {
@@ -76,13 +78,16 @@ fn terminated(
     section: &mut Section<'_>,
     p: &mut Problems,
     mode: Option<Mode>,
-    around: &mut Around<'_>,
+    around: &mut Around<'_, '_>,
 ) -> Option<Terminated> {
     let places = addresses(section, p, around.datapath);
-    let tls = tls(section, p, mode, &mut around.certificates);
+    let tls = tls::service::tls(section, p, mode, &name.value, around);
+    let headers = client_cert_headers(section, p).unwrap_or_default();
     let pools = &mut around.pools;
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
-    let routes = routes(section, p, pools);
+    let alpn = tls.as_ref().map(|tls| tls.alpn.as_slice()).unwrap_or_default();
+    let routes = routes(section, p, &Common { mode, alpn, client_cert: &headers }, pools);
+    tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);
     if !section.has("pool") && !section.has("routes") {
         section.missing("pool", &format!("write pool = \"NAME\", or routes as [[service.{}.routes]]", name.value));
     }
@@ -96,13 +101,35 @@ fn terminated(
             addresses: places.iter().map(|at| at.value).collect(),
             mode: mode?,
             tls,
-            routes: in_order(routes, pool),
+            routes: in_order(routes, pool, &headers),
             timeouts,
             served_by_header,
             max_connections_per_thread,
         },
         places,
+        span: name.span.clone(),
     })
+}
+
+fn tell_of_headers_without_certificate(
+    headers: &[ClientCertHeader],
+    tls: Option<&ServerTls>,
+    section: &Section<'_>,
+    p: &mut Problems,
+) {
+    let asks = |tls: &ServerTls| tls.policies.iter().any(|policy| policy.client_cert.is_some());
+    if !headers.is_empty() && tls.is_some_and(|tls| !asks(tls)) {
+        p.push(
+            Problem::warning(
+                section.span_of("client_cert_headers"),
+                format!("{} asks no client for a certificate", section.title),
+            )
+            .help(format!(
+                "add a table {}, or remove `client_cert_headers`",
+                section.title.replace(']', ".client_cert]")
+            )),
+        );
+    }
 }
 
 fn addresses(section: &mut Section<'_>, p: &mut Problems, datapath: DatapathKind) -> Vec<At<ListenAddress>> {
@@ -139,48 +166,6 @@ fn addresses(section: &mut Section<'_>, p: &mut Problems, datapath: DatapathKind
     list
 }
 
-fn tls(section: &mut Section<'_>, p: &mut Problems, mode: Option<Mode>, certificates: &mut Refs) -> Option<ServerTls> {
-    let names = section.list(p, "certificates");
-    let certificates: Vec<usize> = names
-        .into_iter()
-        .flatten()
-        .filter_map(|value| {
-            let at = string(p, value, "certificates")?;
-            certificates.resolve(&at, p)
-        })
-        .collect();
-    let min_version = section.choice(p, "min_tls", &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)]);
-    let http2 = section.boolean(p, "http2");
-    match mode? {
-        Mode::Http => {
-            for key in ["certificates", "min_tls", "http2"].into_iter().filter(|key| section.has(key)) {
-                p.push(
-                    Problem::error(section.span_of(key), format!("`{key}` belongs to mode \"https\""))
-                        .help(format!("set mode = \"https\", or remove `{key}`")),
-                );
-            }
-            None
-        }
-        Mode::Https | Mode::Tls | Mode::Passthrough => {
-            if !section.has("certificates") || names.is_some_and(|names| names.is_empty()) {
-                p.push(
-                    Problem::error(section.span_of("certificates"), format!("{} has no certificate", section.title))
-                        .help(
-                            "mode \"https\" needs one: write certificates = [\"NAME\"] and a table [certificate.NAME]",
-                        ),
-                );
-            }
-            let protocol = Protocol { min_version: min_version.unwrap_or(TlsVersion::V12), ..Protocol::default() };
-            let alpn = if http2.unwrap_or(true) { &["h2", "http/1.1"][..] } else { &["http/1.1"] };
-            Some(ServerTls {
-                policies: vec![SniPolicy { certificates, protocol, ..SniPolicy::default() }],
-                strict_sni: false,
-                alpn: alpn.iter().map(ToString::to_string).collect(),
-            })
-        }
-    }
-}
-
 fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> ClientTimeouts {
     let mut section = section.unwrap_or_else(|| Section::absent("timeouts"));
     let mut deadline =
@@ -192,157 +177,4 @@ fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> ClientTimeouts {
     };
     section.finish(p);
     timeouts
-}
-
-fn routes(section: &mut Section<'_>, p: &mut Problems, pools: &mut Refs) -> Vec<Route> {
-    let Some(list) = section.list(p, "routes") else { return Vec::new() };
-    if list.len() > MAX_ROUTES {
-        p.push(
-            Problem::error(section.span_of("routes"), format!("{} routes are too many", list.len()))
-                .help(format!("a service has at most {MAX_ROUTES}")),
-        );
-        return Vec::new();
-    }
-    let mut routes: Vec<(At<()>, Route)> = Vec::new();
-    for (place, value) in list.iter().enumerate() {
-        let Some((span, route)) = route(place + 1, value, p, pools) else { continue };
-        if let Some((first, _)) = routes.iter().find(|(_, other)| other.name == route.name) {
-            p.push(
-                Problem::error(span, format!("route {:?} stands in {} twice", route.name, section.title))
-                    .label("again")
-                    .also(first.span.clone(), "first here")
-                    .help("give one of them another `name`"),
-            );
-            continue;
-        }
-        routes.push((At { value: (), span }, route));
-    }
-    routes.into_iter().map(|(_, route)| route).collect()
-}
-
-fn route(number: usize, value: &Value<'_>, p: &mut Problems, pools: &mut Refs) -> Option<(Range<usize>, Route)> {
-    let mut section = Section::of(p, format!("route {number}"), value.span.into(), value)?;
-    let name = section.parsed(p, "name", |text| {
-        if text == DEFAULT_ROUTE {
-            let help = "it stands for the service's own `pool`: give the route another one";
-            return Err(scalar::Wrong::new(format!("{text:?} cannot be a route's name"), help));
-        }
-        scalar::name(text)
-    });
-    let hosts = section.parsed_list(p, "hosts", scalar::host_pattern).unwrap_or_default();
-    let path_prefix = section.parsed(p, "path", scalar::path_prefix).and_then(|at| at.value);
-    let pool = section.string(p, "pool");
-    if !section.has("pool") {
-        section.missing("pool", "write pool = \"NAME\"");
-    }
-    let pool = pool.and_then(|at| pools.resolve(&at, p));
-    let (name, span) = match name {
-        Some(at) => (at.value, at.span),
-        None => (number.to_string(), section.span.clone()),
-    };
-    section.finish(p);
-    Some((
-        span,
-        Route {
-            name,
-            hosts: hosts.into_iter().map(|at| at.value).collect(),
-            path_prefix,
-            alpn: Vec::new(),
-            pool: pool?,
-            client_cert: Vec::new(),
-        },
-    ))
-}
-
-/// Routes in the order of matching: exact host before wildcard before none, the longer wildcard first, then the
-/// longer path. A route whose hosts are of different rank stands there once for each rank.
-fn in_order(routes: Vec<Route>, pool: Option<usize>) -> Vec<Route> {
-    let mut ranked: Vec<((u8, usize), Route)> = Vec::new();
-    for route in routes {
-        if route.hosts.is_empty() {
-            ranked.push(((2, 0), route));
-            continue;
-        }
-        let mut hosts = route.hosts.clone();
-        hosts.sort_by_key(|host| host_rank(host));
-        for group in hosts.chunk_by(|a, b| host_rank(a) == host_rank(b)) {
-            ranked.push((host_rank(&group[0]), Route { hosts: group.to_vec(), ..route.clone() }));
-        }
-    }
-    let path_rank = |route: &Route| usize::MAX - route.path_prefix.as_ref().map_or(0, String::len);
-    ranked.sort_by_key(|(host, route)| (*host, path_rank(route)));
-    let own = pool.map(|pool| Route {
-        name: DEFAULT_ROUTE.into(),
-        hosts: Vec::new(),
-        path_prefix: None,
-        alpn: Vec::new(),
-        pool,
-        client_cert: Vec::new(),
-    });
-    ranked.into_iter().map(|(_, route)| route).chain(own).collect()
-}
-
-fn host_rank(host: &str) -> (u8, usize) {
-    match host.starts_with("*.") {
-        true => (1, usize::MAX - host.len()),
-        false => (0, 0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn route(name: &str, hosts: &[&str], path: Option<&str>) -> Route {
-        let hosts = hosts.iter().map(|h| h.to_string()).collect();
-        Route {
-            name: name.into(),
-            hosts,
-            path_prefix: path.map(Into::into),
-            alpn: Vec::new(),
-            pool: 0,
-            client_cert: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_more_special_route_is_tried_first() {
-        let order = in_order(
-            vec![
-                route("all", &[], None),
-                route("api", &[], Some("/api")),
-                route("wild", &["*.example.com"], Some("/api/v2")),
-                route("mixed", &["*.a.example.com", "www.example.com"], None),
-                route("deep", &["www.example.com"], Some("/api/v2")),
-            ],
-            Some(7),
-        );
-        let names: Vec<_> = order.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!(names, ["deep", "mixed", "mixed", "wild", "api", "all", "default"]);
-        assert_eq!(order[2].hosts, ["*.a.example.com"]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_route_or_host_is_lost(lists in prop::collection::vec(prop::collection::vec("(\\*\\.)?[ab]{1,3}", 0..4), 0..6)) {
-            let routes: Vec<Route> = lists.iter().enumerate()
-                .map(|(i, hosts)| Route { hosts: hosts.clone(), pool: i, ..route(&i.to_string(), &[], None) })
-                .collect();
-            let order = in_order(routes.clone(), None);
-            for before in &routes {
-                let mut after: Vec<_> = order.iter().filter(|r| r.name == before.name).flat_map(|r| r.hosts.clone()).collect();
-                let mut hosts = before.hosts.clone();
-                hosts.sort();
-                after.sort();
-                prop_assert_eq!(hosts, after);
-                prop_assert!(order.iter().any(|r| r.name == before.name));
-            }
-            let exact_after_wild = order.windows(2).any(|w| {
-                let wild = |r: &Route| r.hosts.iter().any(|h| h.starts_with('*')) || r.hosts.is_empty();
-                wild(&w[0]) && !wild(&w[1])
-            });
-            prop_assert!(!exact_after_wild);
-        }
-    }
 }

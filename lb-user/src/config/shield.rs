@@ -31,8 +31,14 @@ const DEFAULT: Limits = Limits {
     syn_cookies: FLOOD,
 };
 
-/// `[shield]`.
-pub(super) fn every(section: Option<Section<'_>>, p: &mut Problems, dir: &Path, kind: DatapathKind, to: &mut Prefixes) {
+/// `[shield]`. Files of prefixes are read where their directory is given.
+pub(super) fn every(
+    section: Option<Section<'_>>,
+    p: &mut Problems,
+    dir: Option<&Path>,
+    kind: DatapathKind,
+    to: &mut Prefixes,
+) {
     let Some(mut section) = section else { return };
     without_xdp(&section, p, kind);
     let rules = prefixes(&mut section, p, dir);
@@ -53,7 +59,7 @@ pub(super) struct Parsed {
 pub(super) fn service(
     section: Option<Section<'_>>,
     p: &mut Problems,
-    dir: &Path,
+    dir: Option<&Path>,
     kind: DatapathKind,
     terminated: bool,
 ) -> Parsed {
@@ -144,13 +150,14 @@ fn flood(mut section: Section<'_>, p: &mut Problems) -> Option<SynCookies> {
     Some(SynCookies::Auto { on, off: lower.unwrap_or(off).min(on), hold })
 }
 
-fn prefixes(section: &mut Section<'_>, p: &mut Problems, dir: &Path) -> BTreeMap<IpNet, bool> {
+fn prefixes(section: &mut Section<'_>, p: &mut Problems, dir: Option<&Path>) -> BTreeMap<IpNet, bool> {
     let mut rules = BTreeMap::new();
     for (key, files, allow) in [("deny", "deny_files", false), ("allow", "allow_files", true)] {
         for at in section.parsed_list(p, key, net::network).unwrap_or_default() {
             add(&mut rules, at.value, allow, &at.span, "", p);
         }
-        for value in section.list(p, files).unwrap_or_default() {
+        let list = section.list(p, files).unwrap_or_default();
+        for (value, dir) in list.iter().zip(dir.into_iter().cycle()) {
             file(&mut rules, value, files, allow, p, dir);
         }
     }

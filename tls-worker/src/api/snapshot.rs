@@ -36,19 +36,11 @@ pub struct HandshakeLimits {
     pub per_turn: u32,
     /// Longest ClientHello, bytes.
     pub max_client_hello: u32,
-    /// Bytes of TLS records in a row that hold nothing for HTTP or the backend, before the connection is ended.
-    pub max_empty_bytes: u32,
 }
 
 impl Default for HandshakeLimits {
     fn default() -> Self {
-        HandshakeLimits {
-            at_once: 4096,
-            per_source: 256,
-            per_turn: 4,
-            max_client_hello: 16 << 10,
-            max_empty_bytes: 64 << 10,
-        }
+        HandshakeLimits { at_once: 4096, per_source: 256, per_turn: 4, max_client_hello: 16 << 10 }
     }
 }
 

@@ -130,7 +130,8 @@ pub struct ClientCertHeader {
     pub value: ClientCertField,
 }
 
-/// A part of a client certificate, as a header's value. Without a certificate there is no header, but for `Verify`.
+/// A part of a client certificate, as a header's value: printable ASCII. Without a certificate there is no header, but for
+/// `Verify`; nor where the certificate has no such part, or its value would be longer than 16 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientCertField {
@@ -142,7 +143,7 @@ pub enum ClientCertField {
     Rfc9440,
     /// `Client-Cert-Chain` of RFC 9440: what the client sent besides.
     Rfc9440Chain,
-    /// Distinguished name of the subject (RFC 4514).
+    /// Distinguished name of the subject (RFC 4514); what is not ASCII is written `\xx` by its bytes.
     Subject,
     /// Distinguished name of the issuer (RFC 4514).
     Issuer,
@@ -156,7 +157,8 @@ pub enum ClientCertField {
     NotBefore,
     /// End of validity, RFC 3339.
     NotAfter,
-    /// Names of subjectAltName, `DNS:…, email:…, URI:…, IP:…`.
+    /// Names of subjectAltName, `DNS:…, email:…, URI:…, IP:…`. Within a name a comma is `\,`, a space `\20`: the escapes
+    /// of RFC 4514.
     San,
     /// `SUCCESS`, `NONE` or `FAILED:reason` (nginx's `$ssl_client_verify`).
     Verify,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use zeroize::Zeroizing;
 
 /// Longest frame, bytes: a snapshot of some ten thousand certificates.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -54,8 +55,10 @@ pub fn split(stream: UnixStream) -> (Sender, Receiver) {
 impl Sender {
     /// Send a message with descriptors. A call that is dropped half-way leaves the stream unusable.
     pub async fn send<T: Serialize>(&mut self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), WireError> {
-        let mut frame = vec![0u8; 4];
+        let mut frame = Wiped::default();
+        frame.extend(&[0; 4]);
         serde_json::to_writer(&mut frame, message)?;
+        let mut frame = frame.0;
         let length = frame.len() - 4;
         if length > MAX_FRAME {
             return Err(WireError::TooLong(length));
@@ -117,12 +120,45 @@ impl Receiver {
         if length > MAX_FRAME {
             return Err(WireError::TooLong(length));
         }
-        let mut body = Vec::new();
-        (&mut self.0).take(length as u64).read_to_end(&mut body).await?;
-        if body.len() < length {
-            return Err(WireError::Closed);
+        // Not all at once: a length alone must not take memory that no bytes come for.
+        let mut body = Wiped::default();
+        let mut part = Zeroizing::new([0; 16 << 10]);
+        while body.0.len() < length {
+            let wanted = part.len().min(length - body.0.len());
+            let n = self.0.read(&mut part[..wanted]).await?;
+            if n == 0 {
+                return Err(WireError::Closed);
+            }
+            body.extend(&part[..n]);
         }
-        Ok((serde_json::from_slice(&body)?, fds))
+        Ok((serde_json::from_slice(&body.0)?, fds))
+    }
+}
+
+/// A buffer that leaves nothing behind, also where it grew: snapshots hold private keys.
+#[derive(Default)]
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl Wiped {
+    fn extend(&mut self, bytes: &[u8]) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+impl io::Write for Wiped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -3,10 +3,12 @@
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, Lease, UpState};
+use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,15 +18,17 @@ pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     /// The connection that it is sent on.
     state: Option<Arc<UpState>>,
+    /// What the request is served by.
+    view: Option<Rc<View>>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        RequestBody { incoming: Some(incoming), state: None }
+    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
+        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
     }
 
     pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None }
+        RequestBody { incoming: None, state: None, view: None }
     }
 
     /// It is to be sent on this connection.
@@ -38,8 +42,8 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state } = &mut *self else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
+        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Some(state) = state {
             match &polled {
                 Poll::Pending => state.upload(true),
@@ -47,6 +51,12 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
+        }
+        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            // A backend may read them like headers.
+            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
         }
         polled
     }

@@ -2,6 +2,7 @@
 //! connection passes, and what the edge says about the client is never taken from the client.
 
 use super::respond::Fault;
+use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::stats::Rejection;
 use http::request::Parts;
@@ -78,9 +79,7 @@ pub(super) fn rebuild_request(
 ) {
     let headers = &mut parts.headers;
     let wants_trailers = headers.contains_key(header::TE) && has_token(headers, header::TE, "trailers");
-    remove_hop_by_hop(headers, |name| {
-        matches!(name, "expect" | "forwarded" | "x-real-ip" | "http2-settings") || name.starts_with("x-forwarded-")
-    });
+    remove_hop_by_hop(headers, |name| matches!(name, "expect" | "http2-settings") || is_edges_own(name));
     if parts.version == Version::HTTP_2 {
         headers.insert(header::HOST, authority.clone());
         join_cookies(headers);
@@ -102,6 +101,36 @@ pub(super) fn rebuild_request(
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         let whole = std::mem::take(&mut parts.uri).into_parts();
         parts.uri = Uri::from(whole.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    }
+}
+
+/// What the backend is told of the client's certificate, and never by the client: what came under one of `names` goes.
+pub(super) fn tell_certificate(
+    headers: &mut HeaderMap,
+    names: &[HeaderName],
+    told: &[(HeaderName, ClientCertField)],
+    client: &Client,
+) {
+    for name in names {
+        headers.remove(name);
+    }
+    for (name, field) in told {
+        if let Some(value) = client.certificate_header(*field) {
+            headers.insert(name.clone(), value);
+        }
+    }
+}
+
+/// What the edge alone says of the client.
+fn is_edges_own(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+}
+
+/// Take out of trailers what the edge alone says; `names` are those of client certificates.
+pub(super) fn remove_edges_own(trailers: &mut HeaderMap, names: &[HeaderName]) {
+    let doomed: Vec<_> = trailers.keys().filter(|n| is_edges_own(n.as_str()) || names.contains(n)).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use crate::view::{Answered, ServiceView, View};
 use body::{RequestBody, ResponseBody};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use respond::Fault;
@@ -50,6 +50,9 @@ fn handle(
             }
             fault.response()
         });
+        if let Some(hsts) = client.hsts() {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+        }
         if let Some((view, service)) = &current {
             if let Some(name) = &view.compiled.services[service.index].served_by
                 && let Some(value) = client.served_by(view.generation())
@@ -74,7 +77,7 @@ struct Prepared {
 
 fn prepare(
     client: &Client,
-    view: &View,
+    view: &Rc<View>,
     service: &ServiceView,
     mut request: Request<Incoming>,
     by: &mut Answered,
@@ -82,6 +85,7 @@ fn prepare(
     let authority = headers::check(&request)?;
     let compiled = &view.compiled.services[service.index];
     let host = headers::host_of(&authority)?;
+    client.may_ask(compiled.tls.as_deref(), &route::normal_host(host)).map_err(Fault::Rejected)?;
     let Some(route) = compiled.router.find(host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
@@ -90,10 +94,12 @@ fn prepare(
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::rebuild_request(&mut parts, &body, authority, client, upgrade_to.as_ref());
+    let route = &compiled.routes[route];
+    headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, client);
     parts.extensions.clear();
     Ok(Prepared {
-        pool: view.pools[compiled.routes[route].pool].clone(),
-        request: Some(Request::from_parts(parts, RequestBody::new(body))),
+        pool: view.pools[route.pool].clone(),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
     })
 }

@@ -78,7 +78,7 @@ fn has_prefix(path: &str, prefix: &str) -> bool {
 }
 
 /// Lower case, without the root's dot; borrowed where it is already so.
-fn normal_host(host: &str) -> Cow<'_, str> {
+pub(super) fn normal_host(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())

@@ -137,6 +137,31 @@ reasons! {
     }
 }
 
+/// What came of asking for a certificate, where a handshake failed for that.
+const FOR_CLIENT_CERT: [(HandshakeFailure, ClientCert); 7] = [
+    (HandshakeFailure::ClientCertMissing, ClientCert::None),
+    (HandshakeFailure::UnknownCa, ClientCert::UnknownCa),
+    (HandshakeFailure::Expired, ClientCert::Expired),
+    (HandshakeFailure::Revoked, ClientCert::Revoked),
+    (HandshakeFailure::CrlExpired, ClientCert::CrlExpired),
+    (HandshakeFailure::OcspUnavailable, ClientCert::OcspUnavailable),
+    (HandshakeFailure::ClientCertBad, ClientCert::Bad),
+];
+
+impl HandshakeFailure {
+    /// What came of asking for a certificate, where this was for that.
+    pub(crate) fn of_client_cert(self) -> Option<ClientCert> {
+        FOR_CLIENT_CERT.iter().find(|(failure, _)| *failure == self).map(|(_, outcome)| *outcome)
+    }
+}
+
+impl ClientCert {
+    /// The reason, where nothing is served for this.
+    pub(crate) fn failure(self) -> Option<HandshakeFailure> {
+        FOR_CLIENT_CERT.iter().find(|(_, outcome)| *outcome == self).map(|(failure, _)| *failure)
+    }
+}
+
 reasons! {
     /// Deadlines towards clients.
     ClientTimeout {

@@ -14,6 +14,7 @@ pub(crate) use store::Store;
 
 use crate::clock;
 use crate::conn::{ConnState, Registration, Signal};
+use crate::handshakes::Underway;
 use crate::io::Metered;
 use crate::stats::{BackendFailure, ClientTimeout, HandshakeFailure, Rejection};
 use crate::thread::Thread;
@@ -75,18 +76,19 @@ impl Client {
     }
 }
 
-/// Serve a connection whose TLS is the backend's. `max_hello`: longest ClientHello, bytes; `timeout`: how long it may
-/// take.
+/// Serve a connection whose TLS is the backend's. `timeout`: how long the ClientHello may take.
 pub(crate) async fn passthrough(
     mut stream: Metered<TcpStream, ConnState>,
     client: Client,
-    max_hello: usize,
+    underway: Underway,
     timeout: Duration,
 ) {
+    let max_hello = underway.limits().max_client_hello as usize;
     let read = tokio::select! {
         read = tokio::time::timeout(timeout, read_hello(&mut stream, max_hello)) => read,
         () = client.cut() => return,
     };
+    drop(underway);
     let (hello, first) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(reason)) => {

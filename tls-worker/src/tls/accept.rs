@@ -1,12 +1,16 @@
 //! A client's handshake: ClientHello first, then the rest by the service's configuration. The caller puts one
 //! deadline over all of it.
 
-use super::ServiceTls;
+use super::{Peer, ServiceTls};
 use crate::conn::ConnState;
+use crate::handshakes::Underway;
 use crate::io::Metered;
 use crate::stats::HandshakeFailure;
 use rustls::{AlertDescription, PeerIncompatible};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,14 +33,16 @@ pub(crate) type ClientTls = TlsStream<Metered<TcpStream, ConnState>>;
 /// A handshake that is done.
 pub(crate) struct Accepted {
     pub(crate) stream: ClientTls,
-    /// Place of the policy that holds for it.
-    pub(crate) policy: usize,
+    /// Under which policy, and with which certificate of the client.
+    pub(crate) peer: Peer,
 }
 
 /// Do the handshake. The error says why not, with the stream where it can still be answered in clear text.
 pub(crate) async fn accept(
     stream: Metered<TcpStream, ConnState>,
+    state: &ConnState,
     tls: &ServiceTls,
+    underway: &Underway,
 ) -> Result<Accepted, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
     let mut first = [0u8; 1];
     match stream.get_ref().peek(&mut first).await {
@@ -46,21 +52,31 @@ pub(crate) async fn accept(
         _ => return Err((HandshakeFailure::Closed, None)),
     }
     let failed = |e: io::Error| (failure_of(&e), None);
-    let mut started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.map_err(failed)?;
-    let Some(policy) = tls.select(started.client_hello().server_name()) else {
+    let bound = u64::from(underway.limits().max_client_hello);
+    let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let started = poll_fn(|cx| match Pin::new(&mut acceptor).poll(cx) {
+        Poll::Pending if state.bytes_read() > bound => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(started) => Poll::Ready(Some(started)),
+    });
+    let mut started = started.await.ok_or((HandshakeFailure::TooLong, None))?.map_err(failed)?;
+    let server_name: Option<Box<str>> = started.client_hello().server_name().map(Into::into);
+    let Some(policy) = tls.select(server_name.as_deref()) else {
         // It does not matter whether the client hears it.
         let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
         let _ = started.io.shutdown().await;
         return Err((HandshakeFailure::UnknownName, None));
     };
-    let config = tls.policy(policy).config.clone();
-    let stream = started.into_stream(config).await.map_err(failed)?;
-    Ok(Accepted { stream, policy })
+    let policy = tls.policy(policy).clone();
+    let stream = underway.in_turn(started.into_stream(policy.config.clone())).await.map_err(failed)?;
+    let peer = Peer::new(policy, server_name, stream.get_ref().1);
+    Ok(Accepted { stream, peer })
 }
 
 /// The reason behind an error of a handshake.
 fn failure_of(error: &io::Error) -> HandshakeFailure {
     use HandshakeFailure::*;
+    use rustls::CertificateError;
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Closed,
@@ -82,6 +98,19 @@ fn failure_of(error: &io::Error) -> HandshakeFailure {
             | PeerIncompatible::Tls12NotOfferedOrEnabled,
         ) => NoSharedVersion,
         rustls::Error::NoApplicationProtocol => NoSharedProtocol,
+        rustls::Error::NoCertificatesPresented => ClientCertMissing,
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            CertificateError::UnknownIssuer => UnknownCa,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Expired,
+            CertificateError::Revoked => Revoked,
+            CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+                CrlExpired
+            }
+            _ => ClientCertBad,
+        },
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate

@@ -47,6 +47,31 @@ pub enum TlsError {
     /// No header value.
     #[error("hsts {0:?} is no header value")]
     Hsts(String),
+    /// Clients are asked for certificates of nobody.
+    #[error("clients are asked for a certificate, but no certificate authority is given")]
+    NoClientCa,
+    /// A root of clients' certificates.
+    #[error("certificate authority {index} is no certificate that can vouch for clients: {error}")]
+    ClientCa {
+        /// Its place in [`api::ClientCertRules::roots`].
+        index: usize,
+        /// What is wrong.
+        error: webpki::Error,
+    },
+    /// A header that tells backends of a client's certificate.
+    #[error("client certificate header {0:?} is no header name")]
+    HeaderName(String),
+    /// One that is not free for that.
+    #[error("client certificate header {0:?} belongs to the message or to the edge: name another")]
+    HeaderReserved(String),
+    /// A revocation list.
+    #[error("revocation list {index} is none that is understood (whole, direct, version 2): {error}")]
+    Crl {
+        /// Its place in [`api::ClientCertRules::crls`].
+        index: usize,
+        /// What is wrong.
+        error: webpki::Error,
+    },
     /// The name that a backend is verified by.
     #[error("server_name {0:?} is no host name")]
     ServerName(String),

@@ -1,8 +1,9 @@
 //! TLS towards clients and backends. [`server`] makes a service's policies from the snapshot's words, `accept` does a
-//! client's handshake, `resolver` picks its certificate; [`upstream`] makes what a pool's backends are met with, `verify`
+//! client's handshake, `resolver` picks its certificate, `client_cert` looks at the client's; [`upstream`] makes what a pool's backends are met with, `verify`
 //! decides whom a backend must be; `provider` alone names crypto libraries.
 
 mod accept;
+mod client_cert;
 mod config;
 mod provider;
 mod resolver;
@@ -11,6 +12,8 @@ mod upstream;
 mod verify;
 
 pub(crate) use accept::{Accepted, ClientTls, accept, last_words, refuse_plain_http};
+pub(crate) use client_cert::{Answer, Ocsp, Peer};
+pub use client_cert::{client_cert_header, client_cert_rules};
 pub use config::{TlsError, certified_key};
 pub use provider::{known_groups, known_suites, signature_algorithms};
 pub use server::server_tls;

@@ -1,5 +1,6 @@
 //! TLS towards the clients of a service: which policy holds for which name, and rustls' configuration of each.
 
+use super::client_cert::{ClientAuth, Verifier};
 use super::resolver::BySni;
 use super::{TlsError, provider};
 use crate::api::{self, ClientCertRules, TicketKeys, TlsVersion};
@@ -24,10 +25,21 @@ pub(crate) struct ServiceTls {
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) config: Arc<ServerConfig>,
+    /// What is asked of clients' certificates; none: nothing.
+    pub(super) client_auth: Option<Arc<ClientAuth>>,
+    pub(super) terms: Terms,
     /// `Strict-Transport-Security` of every response.
     pub(crate) hsts: Option<HeaderValue>,
     resolver: Arc<BySni>,
     source: Source,
+}
+
+/// What a request must not get around by coming on a connection of another policy. Digests stand for the rules, so that
+/// they are compared at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) client_cert: [u8; 32],
+    pub(super) protocol: [u8; 32],
 }
 
 /// What a policy was made from: the same again is not made again, so that its sessions and its parsed keys stay.
@@ -134,10 +146,13 @@ impl Policy {
         let resolver = Arc::new(BySni::new(certificates).ok_or(TlsError::NoCertificate)?);
         let crypto = crypto(&source.policy.protocol)?;
         let versions = versions(&source.policy.protocol)?;
-        let mut config = ServerConfig::builder_with_provider(crypto)
-            .with_protocol_versions(&versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver.clone());
+        let client_auth = source.policy.client_cert.as_ref().map(ClientAuth::new).transpose()?.map(Arc::new);
+        let builder = ServerConfig::builder_with_provider(crypto).with_protocol_versions(&versions)?;
+        let builder = match &client_auth {
+            Some(auth) => builder.with_client_cert_verifier(Arc::new(Verifier(auth.clone()))),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(resolver.clone());
         config.alpn_protocols = source.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         // Tickets carry the session themselves: no cache that threads would share behind a lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -151,8 +166,16 @@ impl Policy {
         }
         let hsts = source.policy.hsts.as_ref();
         let hsts = hsts.map(|value| HeaderValue::try_from(value).map_err(|_| TlsError::Hsts(value.clone())));
-        Ok(Policy { config: Arc::new(config), hsts: hsts.transpose()?, resolver, source })
+        let terms = terms(&source.policy);
+        Ok(Policy { config: Arc::new(config), client_auth, terms, hsts: hsts.transpose()?, resolver, source })
     }
+}
+
+fn terms(policy: &api::SniPolicy) -> Terms {
+    // They serialise: they came so.
+    let client_cert = serde_json::to_vec(&policy.client_cert).unwrap_or_default();
+    let protocol = serde_json::to_vec(&policy.protocol).unwrap_or_default();
+    Terms { client_cert: provider::sha256(&[&client_cert]), protocol: provider::sha256(&[&protocol]) }
 }
 
 /// Tickets of a policy: its own service's, and only under the same rules for clients' certificates. Where the

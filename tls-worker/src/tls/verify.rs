@@ -86,7 +86,7 @@ impl Stricter {
             return Ok(());
         }
         let key = ParsedCertificate::try_from(leaf)?.subject_public_key_info();
-        let digest = provider::sha256(&key);
+        let digest = provider::sha256(&[&key]);
         if self.pins.contains(&digest) {
             return Ok(());
         }

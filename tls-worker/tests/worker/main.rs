@@ -6,8 +6,12 @@
 mod support;
 
 mod backends;
+mod client_certs;
 mod control;
+mod guards;
 mod http;
+mod misdirected;
+mod ocsp;
 mod passthrough;
 mod streams;
 mod timeouts;

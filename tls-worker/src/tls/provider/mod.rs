@@ -1,12 +1,14 @@
 //! The one place that names crypto libraries, and decides primitive by primitive which serves.
 //!
-//! ring does everything but two things that aws-lc-rs does: the post-quantum key exchange X25519MLKEM768, which ring
-//! has not, and RSA signatures, which cost ring half as much again (docs/bench.md).
+//! ring does everything but three things that aws-lc-rs does: the post-quantum key exchange X25519MLKEM768, which ring
+//! has not; X25519, with which a P-256 handshake costs the edge a fifth less; and RSA signatures, which cost ring half as
+//! much again (docs/bench.md).
 
 mod ticket;
 
 pub(super) use ticket::ticketer;
 
+use ::ring::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs, ring};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion};
@@ -99,19 +101,26 @@ pub(super) fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
     GROUPS.iter().find(|group| group_name(group.name()).eq_ignore_ascii_case(name)).copied()
 }
 
-/// SHA-256, for fingerprints.
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(::ring::digest::digest(&::ring::digest::SHA256, bytes).as_ref());
-    out
-}
-
 /// A certificate with its key; an error where they do not belong together.
 pub(super) fn certified_key(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, rustls::Error> {
     CertifiedKey::from_der(chain, key, &ALL)
+}
+
+/// SHA-256.
+pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// SHA-1, which secures nothing: some know certificates by it.
+pub(super) fn sha1(data: &[u8]) -> impl AsRef<[u8]> {
+    digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, data)
 }
 
 /// Private keys: RSA by aws-lc-rs, the others by ring.

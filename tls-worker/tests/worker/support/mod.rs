@@ -1,7 +1,9 @@
 //! What the tests stand on: the real program behind its control socket ([`process`]), scripted backends
-//! ([`backend`]), clients ([`client`]) and their first words ([`hello`]), snapshots ([`snap`]) and certificates ([`tls`]).
+//! ([`backend`]), clients ([`client`]) and their first words ([`hello`]), snapshots ([`snap`]) and certificates
+//! ([`tls`], [`ca`]).
 
 pub(crate) mod backend;
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod hello;
 pub(crate) mod process;

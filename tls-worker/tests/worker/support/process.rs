@@ -111,6 +111,13 @@ impl Worker {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Soft and hard limit of a resource, as /proc/PID/limits names it.
+    pub(crate) fn limit(&self, name: &str) -> [String; 2] {
+        let text = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let mut words = text.lines().find_map(|l| l.strip_prefix(name)).unwrap().split_whitespace();
+        [(); 2].map(|()| words.next().unwrap().to_owned())
+    }
+
     /// Bytes of one of its threads' /proc status lines, such as `NoNewPrivs`.
     pub(crate) fn status_line(&self, key: &str) -> String {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

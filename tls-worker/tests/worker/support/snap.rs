@@ -1,5 +1,6 @@
 //! Snapshots with sensible defaults, to be changed where a test is about something else.
 
+use super::ca::Ca;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tls_worker::api::*;
@@ -37,6 +38,19 @@ pub(crate) fn https(at: SocketAddr, certificates: Vec<Certificate>, backends: &[
     snapshot.services[0].tls = Some(tls((0..certificates.len()).collect()));
     snapshot.certificates = certificates;
     snapshot
+}
+
+/// A client's certificate of one of these authorities.
+pub(crate) fn client_cert(mode: ClientCertMode, authorities: &[&Ca]) -> Option<ClientCertRules> {
+    Some(ClientCertRules {
+        mode,
+        roots: authorities.iter().map(|ca| Der(ca.der.clone())).collect(),
+        depth: 4,
+        crls: vec![],
+        expired_crl: ExpiredCrl::Deny,
+        ocsp: OcspMode::Off,
+        ocsp_responder: None,
+    })
 }
 
 /// One service that passes TLS through to one pool of these backends.

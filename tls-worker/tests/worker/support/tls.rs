@@ -1,7 +1,10 @@
 //! Certificates, and TLS for the tests' own clients and backends.
 
+use super::ca::Issued;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::sync::Arc;
 use tls_worker::api::{Certificate, Der, Secret};
@@ -39,6 +42,17 @@ pub(crate) fn client(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    config
+}
+
+/// The same with a certificate of its own, whoever the server would have it from.
+pub(crate) fn showing(mut config: ClientConfig, own: &Issued) -> ClientConfig {
+    let key = PrivateKeyDer::try_from(own.key.clone()).unwrap();
+    let key = provider().key_provider.load_private_key(key).unwrap();
+    // Unlike `from_der` this looks at nothing: the certificate may be nonsense.
+    let certified = CertifiedKey::new(vec![own.der.clone().into()], key);
+    let resolver: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(certified));
+    config.client_auth_cert_resolver = resolver;
     config
 }
 
