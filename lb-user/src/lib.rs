@@ -8,6 +8,8 @@
 //! | [`datapath`] | how connections come in: kernel or sockets |
 //! | [`supervisor`] | keeps the worker process alive over standing listeners |
 //! | [`health`] | checks of backends |
+//! | [`files`] | looks at files of TLS, and has them read again |
+//! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
 //! | [`admin`] | the Unix socket: server, client, JSON |
 //! | [`metrics`] | Prometheus text |
 //! | [`run`] | order of start and end of the daemon |
@@ -19,8 +21,10 @@ pub mod cert;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod files;
 pub mod health;
 pub mod metrics;
+pub mod ocsp;
 pub mod reconcile;
 pub mod run;
 pub mod supervisor;

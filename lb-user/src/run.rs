@@ -6,14 +6,17 @@
 use crate::admin::{self, AdminSocket, SocketError};
 use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Severity};
 use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
+use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
+use crate::ocsp;
 use crate::reconcile::{Event, Reconciler, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::{Hello, ThreadInfo, WIRE_VERSION};
 use tokio::net::TcpListener;
@@ -124,14 +127,28 @@ pub async fn serve<D: Datapath>(
     let datapath = open(&loaded.config).await?;
     let description = datapath.describe();
     let name = edge.name.clone();
-    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello).await?;
+    let counts = Arc::new(ocsp::Counts::default());
+    let (worker_side, agent_side) = ocsp::channel(&counts);
+    let link = (worker_side, Arc::clone(&counts));
+    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello, link).await?;
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
     let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let staples = ocsp::StapleAgent {
+        ask: ocsp::Responders,
+        targets: reconciler.staple_targets(),
+        events: events.clone(),
+        store: reconciler.staple_store(),
+        counts,
+    };
+    let files = FilesAgent { watched: reconciler.watched(), events: events.clone() };
     let mut reconciling = tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
     let mut servers = JoinSet::new();
     servers.spawn(agent.run());
+    servers.spawn(ocsp::ClientAgent::new(ocsp::Responders, agent_side).run());
+    servers.spawn(staples.run());
+    servers.spawn(files.run());
     servers.spawn(admin::serve(socket, events.clone()));
     if let Some(listener) = metrics {
         servers.spawn(metrics::serve(listener, events.clone()));

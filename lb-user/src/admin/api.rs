@@ -6,6 +6,8 @@
 //! | `GET /v1/services`, `/v1/services/NAME` | | list of [`ServiceRow`], [`ServiceView`] |
 //! | `GET /v1/pools`, `/v1/pools/NAME` | | list of [`PoolRow`], [`PoolView`] |
 //! | `POST /v1/pools/NAME` | [`PoolRequest`] | [`Changed`] |
+//! | `GET /v1/certificates`, `/v1/certificates/NAME` | | list of [`CertificateRow`], [`CertificateView`] |
+//! | `POST /v1/certificates/reload` | | [`CertificatesReloaded`] |
 //! | `POST /v1/flow` | [`FlowRequest`] | [`FlowView`] |
 //! | `GET /v1/rules`, `/v1/rules/SERVICE` | | [`Rules`] |
 //! | `POST /v1/rules` | [`PrefixChange`] | [`Changed`] |
@@ -14,6 +16,7 @@
 //!
 //! What is refused has a code of 400 or above and [`Failure`] as its body.
 
+pub use super::api_certificates::*;
 pub use super::api_forward::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
@@ -112,7 +115,7 @@ pub struct ThreadStatus {
 pub struct ServiceRow {
     /// Name.
     pub name: String,
-    /// `http`, `https` or `l4`.
+    /// `http`, `https`, `tls`, `passthrough` or `l4`.
     pub mode: String,
     /// `IP:PORT`, `IP:FIRST-LAST` or `IP:*`.
     pub addresses: Vec<String>,
@@ -156,6 +159,18 @@ pub struct ServiceView {
     pub handshakes: u64,
     /// Handshakes failed.
     pub handshake_failures: u64,
+    /// Handshakes by word.
+    #[serde(default)]
+    pub handshake_counts: HandshakesView,
+    /// By the name that a client asks for; the first is for all others.
+    #[serde(default)]
+    pub policies: Vec<PolicyView>,
+    /// Whether clients that ask for another name, or none, are refused.
+    #[serde(default)]
+    pub strict_sni: bool,
+    /// What ALPN offers.
+    #[serde(default)]
+    pub alpn: Vec<String>,
     /// Of mode `l4`.
     pub forward: Option<ForwardView>,
     /// Packets by what became of them.

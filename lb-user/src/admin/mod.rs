@@ -2,6 +2,7 @@
 //! their words from [`api`].
 
 pub mod api;
+mod api_certificates;
 mod api_forward;
 pub mod client;
 mod server;
@@ -9,6 +10,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 pub mod view;
+pub mod view_certificates;
 mod view_forward;
 mod watch;
 

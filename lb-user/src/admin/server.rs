@@ -2,8 +2,8 @@
 
 use super::api::*;
 use super::socket::AdminSocket;
-use super::view;
 use super::watch::{self, Streaming, Watchers};
+use super::{view, view_certificates};
 use crate::config::LoadError;
 use crate::datapath::FlowAnswer;
 use crate::reconcile::{ChangeError, Event, Refusal, State};
@@ -112,13 +112,13 @@ impl From<Refusal> for Refused {
             Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
             Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),
             Refusal::Plan(_) => Some("nothing changed"),
-            Refusal::Unfiltered | Refusal::Closing => None,
+            Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Closing => None,
         };
         let code = match &refusal {
             Refusal::Change(_) | Refusal::Unfiltered => StatusCode::CONFLICT,
             Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
-            Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoRandom(_) | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut refused = Self::new(code, refusal.to_string(), hint);
         if let Refusal::Config(LoadError::Invalid(problems)) = &refusal {
@@ -166,6 +166,20 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let FlowAnswer { worker, cpu, hash, slot, backend, reason, .. } = way.answer;
             Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot, backend, reason }))
         }
+        (&Method::GET, ["v1", "certificates"]) => {
+            let edge = query(&events).await?;
+            Ok(json(StatusCode::OK, &view_certificates::certificates(&edge, SystemTime::now())))
+        }
+        (&Method::GET, ["v1", "certificates", name]) => {
+            let edge = query(&events).await?;
+            let found = view_certificates::certificate(&edge, name, SystemTime::now())
+                .ok_or_else(|| unknown("certificate", name, edge.config.certificates.iter().map(|one| one.name())))?;
+            Ok(json(StatusCode::OK, &found))
+        }
+        (&Method::POST, ["v1", "certificates", "reload"]) => {
+            let refreshed = ask(&events, |reply| Event::Refresh { reply: Some(reply) }).await??;
+            Ok(json(StatusCode::OK, &view_certificates::reloaded(refreshed)))
+        }
         (&Method::GET, ["v1", "rules"]) => {
             Ok(json(StatusCode::OK, &view::rules(&query(&events).await?, None, SystemTime::now())))
         }
@@ -196,7 +210,9 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let warnings = reloaded.warnings.to_vec();
             Ok(json(StatusCode::OK, &Reloaded { generation: reloaded.generation, warnings }))
         }
-        (_, ["v1", "status" | "services" | "pools" | "flow" | "rules" | "watch" | "reload", ..]) if parts.len() < 4 => {
+        (_, ["v1", "status" | "services" | "pools" | "certificates" | "flow" | "rules" | "watch" | "reload", ..])
+            if parts.len() < 4 =>
+        {
             Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: not this method"), None))
         }
         _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), None)),
@@ -210,7 +226,8 @@ fn known_service(edge: &State, name: &str) -> Result<(), Refused> {
 
 fn unknown<'n>(kind: &str, name: &str, names: impl Iterator<Item = &'n str>) -> Refused {
     let hint = crate::config::nearest(name, names).map(|meant| format!("did you mean {meant:?}?"));
-    let hint = hint.unwrap_or_else(|| format!("see what there is: bailey {kind} list"));
+    let verb = if kind == "certificate" { "cert" } else { kind };
+    let hint = hint.unwrap_or_else(|| format!("see what there is: bailey {verb} list"));
     Refused::new(StatusCode::NOT_FOUND, format!("there is no {kind} {name:?}"), Some(&hint))
 }
 

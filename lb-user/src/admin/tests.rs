@@ -3,8 +3,9 @@
 use super::api::*;
 use super::client::{Client, ClientError};
 use super::*;
+use crate::config::{FileKind, Problem, Problems, Stale};
 use crate::datapath::PacketEvent;
-use crate::reconcile::{ChangeError, Event, PoolChange, Refusal, ServiceIds, Watch, testing};
+use crate::reconcile::{ChangeError, Event, PoolChange, Refreshed, Refusal, ServiceIds, Watch, testing};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,6 +39,10 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
                     let _ = reply.send(Err(Refusal::Change(ChangeError::NoPool(pool))));
                 }
                 Event::Reload { reply } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
+                Event::Refresh { reply } => {
+                    let _ = reply.unwrap().send(Ok(refreshed()));
+                }
+                Event::Staple { .. } => {}
                 Event::Flow { reply, .. } => drop(reply.send(None)),
                 Event::Prefix { reply, .. } => drop(reply.send(Err(Refusal::Unfiltered))),
                 Event::Watch { reply } => {
@@ -50,6 +55,15 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
     });
     tokio::spawn(serve(socket, events.clone()));
     (dir, Client::new(&path), seen, events)
+}
+
+/// One file was taken, another not.
+fn refreshed() -> Refreshed {
+    let place = std::path::Path::new("/etc/bailey/b.pem");
+    let mut problems = Problems::new(place, "");
+    problems.push(Problem::error(0..0, "no certificate in it").help("write a PEM file"));
+    let stale = Stale { kind: FileKind::Certificate, name: "b".into(), problem: problems.views().remove(0) };
+    Refreshed { generation: 4, changed: vec!["certificate a".into()], stale: [stale].into(), warnings: vec![] }
 }
 
 fn request(change: PoolChange) -> PoolRequest {
@@ -77,6 +91,13 @@ async fn what_is_asked_is_answered() {
     assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
     let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain)).await.unwrap();
     assert_eq!(changed.generation, 9);
+    let reloaded: CertificatesReloaded = client.post("/v1/certificates/reload", &()).await.unwrap();
+    assert_eq!((reloaded.generation, reloaded.changed.as_slice()), (4, &["certificate a".to_owned()][..]));
+    assert_eq!((reloaded.stale[0].kind.as_str(), reloaded.stale[0].name.as_str()), ("certificate", "b"));
+    assert!(reloaded.stale[0].problem.to_string().contains("b.pem"));
+    assert!(client.get::<Vec<CertificateRow>>("/v1/certificates").await.unwrap().is_empty());
+    let unknown = refused(client.get::<CertificateView>("/v1/certificates/a").await);
+    assert!(unknown.error.contains("no certificate \"a\"") && unknown.hint.unwrap().contains("bailey cert list"));
 }
 
 #[tokio::test]

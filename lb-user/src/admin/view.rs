@@ -1,13 +1,15 @@
 //! From the reconciler's picture to what is shown. Pure.
 
 use super::api::*;
+use super::view_certificates as tls_view;
 use super::view_forward as forward;
 pub use super::view_forward::{MAX_RULES_SHOWN, rules};
 use crate::config::{HealthCheck, Pool, Probe};
 use crate::datapath::Protocol;
 use crate::reconcile::{State, state};
 use std::net::{IpAddr, SocketAddr};
-use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode, TlsVersion};
+use std::time::SystemTime;
+use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode};
 
 /// The edge at a glance.
 pub fn status(edge: &State) -> Status {
@@ -26,6 +28,7 @@ pub fn status(edge: &State) -> Status {
         }
     }
     troubles.extend(forward::troubles(edge));
+    troubles.extend(tls_view::troubles(edge, SystemTime::now()));
     let threads = worker.report.threads.iter().map(|thread| ThreadStatus {
         index: thread.index,
         cpu: thread.cpu,
@@ -86,15 +89,12 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
         path: route.path_prefix.clone().unwrap_or_else(|| "/".into()),
         pool: edge.config.pools.get(route.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
     };
-    let certificate = |index: &usize| edge.config.certificates.get(*index).map(|c| c.name().to_owned());
+    let certificate = |index: &usize| edge.config.certificates.get(*index).map(|one| one.name().to_owned());
     Some(ServiceView {
         row: service_row(edge, service),
         id: edge.ids.id(name),
         certificates: policy.iter().flat_map(|policy| &policy.certificates).filter_map(certificate).collect(),
-        min_tls: policy.map(|policy| match policy.protocol.min_version {
-            TlsVersion::V12 => "1.2".into(),
-            TlsVersion::V13 => "1.3".into(),
-        }),
+        min_tls: policy.map(|policy| tls_view::version(policy.protocol.min_version).into()),
         http2: tls.map(|tls| tls.alpn.iter().any(|name| name == "h2")),
         routes: service.routes.iter().map(route).collect(),
         connections_refused: report.map_or(0, |r| r.connections_refused),
@@ -102,6 +102,10 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
         sent_bytes: report.map_or(0, |r| r.sent_bytes),
         handshakes: report.map_or(0, |r| sum(&r.handshakes)),
         handshake_failures: report.map_or(0, |r| sum(&r.handshake_failures)),
+        handshake_counts: tls_view::handshakes(report),
+        policies: tls.iter().flat_map(|tls| &tls.policies).map(|one| tls_view::policy(edge, one)).collect(),
+        strict_sni: tls.is_some_and(|tls| tls.strict_sni),
+        alpn: tls.map(|tls| tls.alpn.clone()).unwrap_or_default(),
         forward: None,
         verdicts: forward::verdicts(edge, name),
         limits: forward::limits(edge, name),
@@ -198,11 +202,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
             changed: !removed.is_empty() || backends.iter().any(|backend| backend.changed),
         },
         health: pool.health.as_ref().map(health_words),
-        tls: pool.tls.as_ref().map(|tls| match (&tls.server_name, tls.verify) {
-            (_, false) => "not verified".into(),
-            (Some(name), true) => format!("verified as {name}"),
-            (None, true) => "verified by address".into(),
-        }),
+        tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
         removed,
     }

@@ -47,6 +47,10 @@ pub(super) fn view(edge: &State, service: &Forward) -> ServiceView {
         sent_bytes: 0,
         handshakes: 0,
         handshake_failures: 0,
+        handshake_counts: HandshakesView::default(),
+        policies: vec![],
+        strict_sni: false,
+        alpn: vec![],
         forward: Some(ForwardView {
             pool: edge.config.pools.get(service.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
             forward: service.mode,

@@ -50,6 +50,9 @@ pub(super) enum Verb {
     /// Pools and their backends
     #[command(subcommand)]
     Pool(PoolVerb),
+    /// Certificates
+    #[command(subcommand)]
+    Cert(CertVerb),
     /// Which worker or backend a flow goes to, and why
     Flow {
         /// Client, IP:PORT
@@ -104,6 +107,21 @@ pub(super) enum ServiceVerb {
         #[arg(value_parser = name)]
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertVerb {
+    /// All certificates that the daemon has
+    List,
+    /// One of them
+    Show {
+        /// Certificate
+        #[arg(value_parser = name)]
+        name: String,
+    },
+    /// Read the files of certificates, authorities, revocation lists and ticket keys again; exit code 1 when one of
+    /// them cannot be used
+    Reload,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ mod daemon;
 mod decap;
 mod live;
 mod table;
+mod table_certificates;
 mod table_forward;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Answers of the daemon as tables for people. Pure.
 
-use super::table_forward;
+use super::{table_certificates, table_forward};
 use crate::admin::api::*;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -67,10 +67,7 @@ pub(super) fn service(view: &ServiceView) -> String {
         out += &table_forward::shield(view);
         return out;
     }
-    if !view.certificates.is_empty() {
-        let http2 = if view.http2 == Some(true) { ", HTTP/2" } else { "" };
-        let min_tls = view.min_tls.as_deref().unwrap_or("1.2");
-        let _ = writeln!(out, "certificates {}; TLS {min_tls} or later{http2}", view.certificates.join(", "));
+    if !view.policies.is_empty() {
         let _ = writeln!(out, "handshakes {}, failed {}", view.handshakes, view.handshake_failures);
     }
     let row = &view.row;
@@ -89,6 +86,7 @@ pub(super) fn service(view: &ServiceView) -> String {
         vec![route.name.clone(), hosts, route.path.clone(), route.pool.clone()]
     });
     section(&mut out, table(&["ROUTE", "HOSTS", "PATH", "POOL"], cells));
+    section(&mut out, table_certificates::service(view));
     out += &table_forward::shield(view);
     out
 }
@@ -172,7 +170,7 @@ pub(super) fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -
 }
 
 /// The first of a list, and how many more there are.
-fn few(list: &[String]) -> String {
+pub(super) fn few(list: &[String]) -> String {
     match list {
         [] => "-".into(),
         [a] => a.clone(),

@@ -1,9 +1,9 @@
 //! The command line as its callers meet it: arguments, words, exit codes.
 
 use super::args::Cli;
-use super::{table, table_forward};
+use super::{table, table_certificates, table_forward};
 use crate::admin::api::*;
-use crate::admin::view;
+use crate::admin::{view, view_certificates};
 use crate::datapath::FlowReason;
 use crate::reconcile::testing;
 use clap::{CommandFactory as _, Parser as _};
@@ -38,6 +38,9 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey watch --service web --verdict denied --count 5",
         "bailey decap --interface eth0 --address 192.0.2.1 2001:db8::1 --generic",
         "bailey decap --interface eth0 --address 192.0.2.1 --address 192.0.2.2",
+        "bailey cert list --json",
+        "bailey cert show shop",
+        "bailey cert reload",
         "bailey reload",
         "bailey completions bash",
     ] {
@@ -56,6 +59,8 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey watch --count 0",
         "bailey decap --interface eth0",
         "bailey decap --interface eth0 --address 0.0.0.0",
+        "bailey cert show",
+        "bailey cert show a/b",
         "bailey statu",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
@@ -145,4 +150,71 @@ fn rules_are_shown_up_to_a_bound() {
     for part in ["192.0.2.0/24", "every", "file", "and 4 more; 5 rules"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+}
+
+#[test]
+fn certificates_and_policies_are_shown_with_what_is_wrong() {
+    let (state, now) = (testing::ending_tls(), std::time::SystemTime::now());
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let has = |text: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(words(text).contains(part), "{part} is missing in\n{text}");
+        }
+    };
+    let rows = view_certificates::certificates(&state, now);
+    let list = table_certificates::certificates(&rows);
+    has(
+        &list,
+        &[
+            "shop shop.example",
+            "ECDSA P-256",
+            "service web, pool p good for 1h59m",
+            "1h0m old",
+            "STALE service web none",
+        ],
+    );
+    let old = view_certificates::certificate(&state, "old", now).unwrap();
+    let shown = table_certificates::certificate(&old);
+    has(
+        &shown,
+        &["/etc/old.pem, /etc/old.key", "responder http://ocsp.example/", "tryLater", "STALE", "no certificate in it"],
+    );
+    assert_eq!((rows[0].staple.state.as_str(), old.row.staple.state.as_str()), ("good", "none"));
+    assert!(rows[0].days_left > 0 && !rows[0].stale && old.row.stale);
+    let later = now + std::time::Duration::from_secs(7300);
+    assert_eq!(view_certificates::certificates(&state, later)[0].staple.state, "none", "its time is over");
+
+    let service = table::service(&view::service(&state, "web").unwrap());
+    has(
+        &service,
+        &[
+            "ALPN h2, http/1.1; clients that ask for an unknown name, or none, are refused",
+            "* shop 1.2 to 1.3 off max-age=31536000",
+            "admin.example old 1.2 to 1.3 required, 1 CAs, depth 4, 0 CRLs, OCSP optional off",
+            "groups X25519MLKEM768",
+            "handshakes, sessions: resumed 2",
+            "handshakes, refused: per_source 2",
+        ],
+    );
+    let pool = table::pool(&view::pool(&state, "p").unwrap());
+    has(&pool, &["NOT VERIFIED, the key by pin alone, pins 1, client certificate shop, ALPN h2, TLS 1.2 to 1.3"]);
+    let status = view::status(&state);
+    let troubles = status.troubles.join("\n");
+    has(
+        &troubles,
+        &[
+            "certificate \"old\" is not current",
+            "/etc/old.pem",
+            "write a PEM file",
+            "\"old\" has no staple: the responder answers tryLater",
+        ],
+    );
+    assert!(!troubles.contains("shop") && !status.healthy);
+    let reloaded = CertificatesReloaded {
+        generation: 5,
+        changed: vec!["certificate shop".into()],
+        stale: vec![],
+        warnings: vec![],
+    };
+    has(&table_certificates::reloaded(&reloaded), &["certificate shop: changed", "generation 5"]);
 }

@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
-use super::args::{At, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{live, table, table_forward};
+use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
+use super::{live, table, table_certificates, table_forward};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
@@ -44,6 +44,7 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
             out.show(&client.get::<ServiceView>(&format!("/v1/services/{name}")).await?, table::service);
         }
         Verb::Pool(verb) => return pool(verb, client, out).await,
+        Verb::Cert(verb) => return cert(verb, client, out).await,
         Verb::Flow { source, destination } => {
             let request = FlowRequest { protocol: destination.protocol, source, destination: destination.address };
             let view: FlowView = client.post("/v1/flow", &request).await?;
@@ -89,6 +90,27 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
     };
     let changed = apply(&at, change, client).await?;
     out.show(&changed, |changed| format!("{} {}: {done}, generation {}\n", at.pool, at.address, changed.generation));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cert(verb: CertVerb, client: &Client, out: &Out) -> Result<ExitCode, ClientError> {
+    match verb {
+        CertVerb::List => {
+            let rows: Vec<CertificateRow> = client.get("/v1/certificates").await?;
+            out.show(&rows, |rows| table_certificates::certificates(rows));
+        }
+        CertVerb::Show { name } => {
+            let view: CertificateView = client.get(&format!("/v1/certificates/{name}")).await?;
+            out.show(&view, table_certificates::certificate);
+        }
+        CertVerb::Reload => {
+            let reloaded: CertificatesReloaded = client.post("/v1/certificates/reload", &()).await?;
+            out.show(&reloaded, table_certificates::reloaded);
+            if !reloaded.stale.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

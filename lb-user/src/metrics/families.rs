@@ -1,8 +1,8 @@
 //! From the reconciler's picture to metric families. Pure. Names, types and labels are those of docs/metrics.md; a
 //! test holds the two together.
 
-use super::families_forward;
 use super::family::{Family, Labels};
+use super::{families_forward, families_tls};
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
 use prometheus::proto::MetricFamily;
@@ -14,6 +14,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     let mut all = edge_families(edge);
     all.extend(packet_families(edge));
     all.extend(families_forward::families(edge));
+    all.extend(families_tls::families(edge));
     all.extend(thread_families(edge));
     all.extend(service_families(edge));
     all.extend(request_families(edge));
@@ -109,6 +110,17 @@ fn service_families(edge: &State) -> Vec<Family> {
         counter("bailey_received_bytes_total", "Bytes from clients.", |s| s.received_bytes),
         counter("bailey_sent_bytes_total", "Bytes to clients.", |s| s.sent_bytes),
         labelled("bailey_tls_handshakes_total", "TLS handshakes done.", "version", |s| &s.handshakes),
+        labelled("bailey_tls_sessions_total", "TLS handshakes done, by how.", "session", |s| &s.sessions),
+        labelled("bailey_tls_groups_total", "Full TLS handshakes done, by key exchange group.", "group", |s| &s.groups),
+        labelled(
+            "bailey_tls_handshakes_refused_total",
+            "Connections closed at accept by a bound of handshakes.",
+            "reason",
+            |s| &s.handshakes_refused,
+        ),
+        labelled("bailey_tls_client_certs_total", "Client certificates asked for, by result.", "result", |s| {
+            &s.client_certs
+        }),
         labelled("bailey_tls_handshake_failures_total", "TLS handshakes failed.", "reason", |s| &s.handshake_failures),
         handshake,
         labelled("bailey_http_rejected_total", "Requests refused before routing.", "reason", |s| &s.rejected),

@@ -4,11 +4,12 @@ use super::*;
 use crate::config::{HealthCheck, Probe};
 use crate::datapath::{Counters, Description, PacketCounter};
 use crate::health::Counts;
-use crate::reconcile::{HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
+use crate::reconcile::{Agents, HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
 use crate::supervisor::WorkerView;
 use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
 use tokio::time::Instant;
 
@@ -25,7 +26,8 @@ fn full() -> State {
     });
     let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain).unwrap();
     let health = Default::default();
-    let plan = plan(Intent { config: &config, overlay: &overlay, health: &health }, &Observed::default()).unwrap();
+    let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() };
+    let plan = plan(intent, &Observed::default()).unwrap();
     let mut seconds = Histogram::default();
     [0.0001, 0.3, 60.0].into_iter().for_each(|s| seconds.observe(s));
     let some = |word: &str| vec![(word.to_owned(), 2)];
@@ -80,6 +82,7 @@ fn full() -> State {
         },
         worker: WorkerView { pid: Some(1), report: report.into(), ..Default::default() },
         reloads: (3, 1),
+        tls: Default::default(),
     }
 }
 
@@ -99,7 +102,8 @@ fn the_docs_name_every_metric_with_type_and_labels() {
         documented.insert(cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels));
     }
     let mut exposed = BTreeMap::new();
-    for family in families(&full()).into_iter().chain(families(&testing::forwarding())) {
+    let all = [full(), testing::forwarding(), testing::ending_tls()];
+    for family in all.iter().flat_map(families) {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
             MetricType::GAUGE => "gauge",
@@ -158,6 +162,35 @@ fn forwarded_services_and_the_shield_are_counted() {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains("bailey_syn_flood{service=\"dns\"}"));
+}
+
+#[test]
+fn certificates_staples_and_handshakes_are_told() {
+    let edge = testing::ending_tls();
+    let text = text(&edge);
+    let unix = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let expiry = unix(edge.config.certificates[0].facts.not_after);
+    let staple = unix(edge.tls.staples.values().find_map(|staple| staple.valid_until).unwrap());
+    for line in [
+        &format!("bailey_certificate_expiry_timestamp_seconds{{certificate=\"shop\"}} {expiry}"),
+        "bailey_certificate_stale{certificate=\"shop\"} 0",
+        "bailey_certificate_stale{certificate=\"old\"} 1",
+        "bailey_stale_files{kind=\"certificate\"} 1",
+        "bailey_stale_files{kind=\"crl\"} 0",
+        "bailey_certificate_reloads_total{result=\"applied\"} 3",
+        "bailey_certificate_reloads_total{result=\"refused\"} 1",
+        &format!("bailey_ocsp_staple_expiry_timestamp_seconds{{certificate=\"shop\"}} {staple}"),
+        "bailey_ocsp_staple_expiry_timestamp_seconds{certificate=\"old\"} 0",
+        "bailey_ocsp_fetches_total{use=\"client\",result=\"unavailable\"} 0",
+        "bailey_backend_tls_unverified{pool=\"p\"} 1",
+        "bailey_tls_sessions_total{service=\"web\",session=\"resumed\"} 2",
+        "bailey_tls_groups_total{service=\"web\",group=\"X25519MLKEM768\"} 2",
+        "bailey_tls_handshakes_refused_total{service=\"web\",reason=\"per_source\"} 2",
+        "bailey_tls_client_certs_total{service=\"web\",result=\"verified\"} 2",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.to_lowercase().contains("secret"));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One task that alone decides: it owns the config, what operators changed, what the checks say, and the datapath.
 //! Others send it events; it plans, carries the plan out, and answers.
 
+mod agents;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -12,7 +13,10 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_pure;
+mod tickets;
 
+use agents::Keeper;
+pub use agents::{Agents, Refreshed, TlsNotes, Watched};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
@@ -21,11 +25,14 @@ pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
+use crate::ocsp::staple::{self, StapleTarget};
+use crate::ocsp::{self, WorkerSide};
 use crate::supervisor::{self, Launch, WorkerHandle};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tickets::RandomKeys;
 use tls_worker::api::{Hello, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -51,6 +58,7 @@ pub struct Reconciler<D> {
     datapath: D,
     worker: WorkerHandle,
     reloads: (u64, u64),
+    keeper: Keeper,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
 }
@@ -63,9 +71,10 @@ impl<D: Datapath> Reconciler<D> {
         mut datapath: D,
         launch: Launch,
         hello: Hello,
+        ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        match first_state(&loaded.config, &mut datapath, launch, hello).await {
-            Ok((observed, worker)) => {
+        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp).await {
+            Ok((observed, worker, keeper)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
@@ -80,9 +89,12 @@ impl<D: Datapath> Reconciler<D> {
                     datapath,
                     worker,
                     reloads: (0, 0),
+                    keeper,
                     behind: false,
                 };
                 reconciler.retarget();
+                reconciler.retarget_files();
+                reconciler.note_tickets();
                 Ok(reconciler)
             }
             Err(refusal) => {
@@ -97,6 +109,21 @@ impl<D: Datapath> Reconciler<D> {
     /// What is to be checked.
     pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
         self.targets.subscribe()
+    }
+
+    /// What wants a staple.
+    pub fn staple_targets(&self) -> watch::Receiver<Vec<StapleTarget>> {
+        self.keeper.staple_targets.subscribe()
+    }
+
+    /// Where staples are kept; it holds for the life of the process.
+    pub fn staple_store(&self) -> Option<ocsp::store::Store> {
+        agents::store(&self.config)
+    }
+
+    /// Files that are to be read again when they change.
+    pub fn watched(&self) -> watch::Receiver<Watched> {
+        self.keeper.watched.subscribe()
     }
 
     /// Serve events until [`Event::Shutdown`].
@@ -133,6 +160,7 @@ impl<D: Datapath> Reconciler<D> {
     /// What time alone changes.
     async fn tick(&mut self) {
         self.datapath.tick().await;
+        self.turn_tickets().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -151,18 +179,27 @@ impl<D: Datapath> Reconciler<D> {
         let overlay = self.overlay.over(&loaded.config);
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
+        // Every file was good.
+        self.keeper.stale = [].into();
+        self.keeper.refused = None;
         Ok(Reloaded { generation, warnings: Arc::clone(&self.warnings) })
     }
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
         let health = self.health(&config);
-        let plan = plan(Intent { config: &config, overlay: &overlay, health: &health }, &self.observed)?;
+        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
+        let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
+        let other = !Arc::ptr_eq(&self.config, &config);
         self.config = config;
         self.overlay = overlay;
         self.behind = false;
         self.retarget();
+        if other {
+            self.retarget_files();
+        }
+        self.note_tickets();
         Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
     }
 
@@ -283,12 +320,19 @@ async fn first_state<D: Datapath>(
     datapath: &mut D,
     launch: Launch,
     hello: Hello,
-) -> Result<(Observed, WorkerHandle), Refusal> {
+    (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
+) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
     let (overlay, health) = (Overlay::default(), Health::default());
-    let plan = plan(Intent { config, overlay: &overlay, health: &health }, &Observed::default())?;
+    let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
+    // The first handshake has its staple, where one is stored that holds.
+    let targets = agents::staple_targets(config);
+    let stored = |store| staple::stored(&store, &targets, SystemTime::now());
+    keeper.agents.staples = Arc::new(agents::store(config).map(stored).unwrap_or_default());
+    let intent = Intent { config, overlay: &overlay, health: &health, agents: &keeper.agents };
+    let plan = plan(intent, &Observed::default())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot)).await?;
+    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side).await?;
     match datapath.apply(&desired).await {
         Ok(listeners) => worker.listen(listeners).await?,
         Err(error) => {
@@ -303,5 +347,5 @@ async fn first_state<D: Datapath>(
         rules: plan.rules,
         ids: plan.ids,
     };
-    Ok((observed, worker))
+    Ok((observed, worker, keeper))
 }

@@ -1,10 +1,12 @@
 //! From what is wanted and what is there to what must be done. Pure: no I/O, no clock, nothing left for the
 //! executor to decide.
 
+use super::agents::{self, Agents};
 use super::overlay::{Mark, Overlay};
 use super::prefixes::RuleSources;
 use crate::config::{self, Config, Conflict};
 use crate::datapath::{Desired, DesiredForward, DesiredService, ForwardBackend};
+use crate::ocsp::staple::fingerprint;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,6 +68,8 @@ pub struct Intent<'a> {
     pub overlay: &'a Overlay,
     /// What the checks say.
     pub health: &'a Health,
+    /// What the agents of certificates brought.
+    pub agents: &'a Agents,
 }
 
 /// What is there.
@@ -130,7 +134,7 @@ pub fn plan(intent: Intent<'_>, observed: &Observed) -> Result<Plan, PlanError> 
     let ids = observed.ids.with(config.service_names(), config.edge.max_services)?;
     possible(intent, observed)?;
     let current = observed.snapshot.as_ref().map_or(0, |s| s.generation);
-    let wanted = build_snapshot(config, intent.overlay, intent.health, current);
+    let wanted = build_snapshot(intent, current);
     let snapshot = (observed.snapshot.as_deref() != Some(&wanted))
         .then(|| Snapshot { generation: observed.generation.max(current) + 1, ..wanted });
     let rules = RuleSources {
@@ -177,7 +181,8 @@ fn possible(intent: Intent<'_>, observed: &Observed) -> Result<(), PlanError> {
 }
 
 /// Everything that the worker serves by.
-pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, generation: u64) -> Snapshot {
+pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
+    let Intent { config, overlay, health, agents } = intent;
     let routed: std::collections::BTreeSet<usize> = config.routed_pools().collect();
     let pools = config.pools.iter().enumerate().map(|(index, pool)| api::Pool {
         name: pool.name.clone(),
@@ -202,13 +207,19 @@ pub fn build_snapshot(config: &Config, overlay: &Overlay, health: &Health, gener
         generation,
         services: config.services.clone(),
         pools: pools.collect(),
-        certificates: config.certificates.iter().map(|one| one.certificate.clone()).collect(),
+        certificates: config.certificates.iter().map(|one| stapled(one, agents)).collect(),
         tickets: api::TicketKeys {
-            keys: config.tls.ticket_keys.clone().unwrap_or_default(),
-            lifetime_seconds: config.tls.ticket_lifetime.as_secs() as u32,
+            keys: agents::tickets(config, agents).to_vec(),
+            lifetime_seconds: u32::try_from(config.tls.ticket_lifetime.as_secs()).unwrap_or(u32::MAX),
         },
         handshakes: config.tls.handshakes,
     }
+}
+
+fn stapled(one: &config::Certificate, agents: &Agents) -> api::Certificate {
+    let known = || agents.staples.get(&fingerprint(&one.certificate));
+    let staple = one.stapling.then(known).flatten().and_then(|staple| staple.response.clone());
+    api::Certificate { staple, ..one.certificate.clone() }
 }
 
 /// Whether a backend may be chosen. What the operator says goes before what the checks say.

@@ -35,6 +35,13 @@ impl<D: Datapath> Reconciler<D> {
                 }
                 let _ = reply.send(result);
             }
+            Event::Refresh { reply } => {
+                let result = self.refresh_and_tell().await;
+                if let Some(reply) = reply {
+                    let _ = reply.send(result);
+                }
+            }
+            Event::Staple { fingerprint, staple } => self.staple(fingerprint, staple).await,
             Event::Prefix { change, reply } => {
                 let result = self.change_rules(change.clone()).await;
                 match &result {
@@ -81,6 +88,7 @@ impl<D: Datapath> Reconciler<D> {
             counters: read,
             worker: self.worker.view(),
             reloads: self.reloads,
+            tls: self.keeper.notes(),
         }
     }
 

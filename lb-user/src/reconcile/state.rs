@@ -1,11 +1,14 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
+use super::agents::{Refreshed, TlsNotes};
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
 use super::prefixes::PrefixChange;
+use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Key};
+use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,6 +55,8 @@ pub struct State {
     pub worker: WorkerView,
     /// Reloads that were applied, and that were refused.
     pub reloads: (u64, u64),
+    /// Certificates, files and keys.
+    pub tls: TlsNotes,
 }
 
 /// A reload was taken.
@@ -106,6 +111,18 @@ pub enum Event {
     Reload {
         /// The answer.
         reply: oneshot::Sender<Result<Reloaded, Refusal>>,
+    },
+    /// Read the files of certificates, authorities, revocation lists and ticket keys again.
+    Refresh {
+        /// The answer; none: nobody waits for it.
+        reply: Option<oneshot::Sender<Result<Refreshed, Refusal>>>,
+    },
+    /// What is known of a staple from now on.
+    Staple {
+        /// Of the certificate.
+        fingerprint: Fingerprint,
+        /// The staple.
+        staple: Staple,
     },
     /// Change what is denied and allowed.
     Prefix {
@@ -165,6 +182,9 @@ pub enum Refusal {
     /// The datapath did not take it.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// There are no keys for tickets.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     /// The edge is going down.
     #[error("the edge is shutting down")]
     Closing,
@@ -181,8 +201,8 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.steering", a.steering != b.steering),
         ("edge.cpus", a.cpus != b.cpus),
         ("edge.user", a.user != b.user),
-        ("edge.worker_binary", a.worker_binary != b.worker_binary),
         ("edge.state", a.state != b.state),
+        ("edge.worker_binary", a.worker_binary != b.worker_binary),
         ("edge.max_services", a.max_services != b.max_services),
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
         ("edge.log", a.log != b.log),

@@ -2,6 +2,7 @@
 
 use crate::config::*;
 use crate::datapath::*;
+use crate::ocsp::staple::{Staple, fingerprint};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub(crate) fn state(backend: SocketAddr) -> super::State {
         counters: Default::default(),
         worker: Default::default(),
         reloads: (0, 0),
+        tls: Default::default(),
     }
 }
 
@@ -142,5 +144,101 @@ pub(crate) fn forwarding() -> super::State {
         shield: ShieldState { prefixes: 9, flooded: vec![1], events_lost: 10 },
         ..Counters::default()
     };
+    state
+}
+
+/// A self-signed certificate for `NAME.example`.
+pub(crate) fn certificate(name: &str) -> Certificate {
+    let names = vec![format!("{name}.example")];
+    let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+    Certificate {
+        facts: crate::cert::Facts::of(made.cert.der()).unwrap(),
+        certificate: api::Certificate {
+            name: name.into(),
+            names,
+            chain: vec![api::Der(made.cert.der().to_vec())],
+            key: api::Secret::new(made.signing_key.serialize_der()),
+            staple: None,
+        },
+        source: CertificateSource::Files {
+            chain: format!("/etc/{name}.pem").into(),
+            key: format!("/etc/{name}.key").into(),
+        },
+        stapling: true,
+        responder: Some("http://ocsp.example/".into()),
+        issuer: Some(api::Der(made.cert.der().to_vec())),
+    }
+}
+
+/// An edge that ends TLS, with everything that can be known of it: `shop` has a staple, `old` is stale and has none.
+pub(crate) fn ending_tls() -> super::State {
+    let mut state = state(SocketAddr::from(([10, 0, 0, 1], 443)));
+    let mut config = Config::clone(&state.config);
+    let now = std::time::SystemTime::now();
+    config.certificates = vec![certificate("shop"), certificate("old")];
+    let rules = api::ClientCertRules {
+        mode: api::ClientCertMode::Required,
+        roots: vec![api::Der(vec![1])],
+        depth: 4,
+        crls: vec![],
+        expired_crl: api::ExpiredCrl::Deny,
+        ocsp: api::OcspMode::Optional,
+        ocsp_responder: None,
+    };
+    config.services[0].mode = api::Mode::Https;
+    config.services[0].tls = Some(api::ServerTls {
+        policies: vec![
+            api::SniPolicy { certificates: vec![0], hsts: Some("max-age=31536000".into()), ..Default::default() },
+            api::SniPolicy {
+                names: vec!["admin.example".into()],
+                certificates: vec![1],
+                client_cert: Some(rules),
+                ..Default::default()
+            },
+        ],
+        strict_sni: true,
+        alpn: vec!["h2".into(), "http/1.1".into()],
+    });
+    config.pools[0].tls = Some(api::UpstreamTls {
+        pins: vec![[0; 32]],
+        certificate: Some(config.certificates[0].certificate.clone()),
+        alpn: vec!["h2".into()],
+        ..Default::default()
+    });
+    let good = Staple {
+        response: Some(api::Der(vec![1])),
+        valid_until: Some(now + Duration::from_secs(7200)),
+        this_update: Some(now - Duration::from_secs(3600)),
+        status: Some(api::OcspStatus::Good),
+        problem: None,
+    };
+    let none = Staple { problem: Some("the responder answers tryLater".into()), ..Staple::default() };
+    let mut problems = Problems::new(std::path::Path::new("/etc/old.pem"), "");
+    problems.push(Problem::error(0..0, "no certificate in it").help("write a PEM file"));
+    let stale = Stale { kind: FileKind::Certificate, name: "old".into(), problem: problems.views().remove(0) };
+    let of = |index: usize| fingerprint(&config.certificates[index].certificate);
+    state.tls = super::TlsNotes {
+        stale: [stale].into(),
+        refused: None,
+        refreshes: (3, 1),
+        staples: std::sync::Arc::new([(of(0), good), (of(1), none)].into()),
+        tickets_since: Some(now),
+        ocsp: Default::default(),
+    };
+    let count = |word: &str| vec![(word.to_owned(), 2)];
+    state.worker.report = std::sync::Arc::new(api::Report {
+        services: vec![api::ServiceReport {
+            service: "web".into(),
+            handshakes: count("1.3"),
+            sessions: count("resumed"),
+            groups: count("X25519MLKEM768"),
+            handshake_failures: count("no_shared_cipher"),
+            handshakes_refused: count("per_source"),
+            client_certs: count("verified"),
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    state.config = config.into();
     state
 }

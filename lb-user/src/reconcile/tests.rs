@@ -1,5 +1,6 @@
 //! The reconciler with a datapath that records and a worker that answers as it is told.
 
+mod agents;
 mod forward;
 
 use super::*;
@@ -141,13 +142,17 @@ impl Edge {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("edge.toml");
         std::fs::write(&file, text).unwrap();
-        let loaded = config::load(&file).unwrap();
+        let config = config::load(&file).unwrap().config;
+        Self::start_of(config, file, dir).await
+    }
+
+    async fn start_of(config: Config, file: PathBuf, dir: tempfile::TempDir) -> Self {
         let world = World::default();
         let (worker, news) = world.worker();
         let mut reconciler = Reconciler {
             path: file.clone(),
             started: Instant::now(),
-            config: Arc::new(loaded.config),
+            config: Arc::new(config),
             warnings: [].into(),
             overlay: Overlay::default(),
             health: BTreeMap::new(),
@@ -158,6 +163,7 @@ impl Edge {
             datapath: world.clone(),
             worker,
             reloads: (0, 0),
+            keeper: Keeper::new(RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
             behind: false,
         };
         reconciler.catch_up().await;

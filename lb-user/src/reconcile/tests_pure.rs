@@ -1,5 +1,6 @@
 //! Properties of the plan and of the overlay.
 
+use super::agents::Agents;
 use super::overlay::{Mark, Overlay, PoolChange};
 use super::plan::{Health, Intent, Observed, Plan, plan};
 use super::testing;
@@ -59,7 +60,7 @@ proptest! {
         health in prop::collection::btree_map((Just("p".to_owned()), address()), any::<bool>(), 0..4),
     ) {
         let overlay = overlay(&config, &changes);
-        let intent = Intent { config: &config, overlay: &overlay, health: &health };
+        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() };
         let Ok(first) = plan(intent, &Observed::default()) else { return Ok(()) };
         let after = carried_out(first, &Observed::default());
         let second = plan(intent, &after).unwrap();
@@ -71,7 +72,8 @@ proptest! {
     fn ids_are_unique_and_kept_and_generations_rise(configs in prop::collection::vec(config(), 1..8)) {
         let mut observed = Observed::default();
         for config in &configs {
-            let intent = Intent { config, overlay: &Overlay::default(), health: &Health::default() };
+            let (overlay, health, agents) = Default::default();
+            let intent = Intent { config, overlay: &overlay, health: &health, agents: &agents };
             let Ok(next) = plan(intent, &observed) else {
                 prop_assert!(config.services.len() > config.edge.max_services as usize);
                 continue;
@@ -124,7 +126,7 @@ proptest! {
         prop_assert_eq!(overlay.over(&config), overlay.clone());
 
         let health: Health = model.keys().map(|address| (("p".to_owned(), *address), up)).collect();
-        let snapshot = super::plan::build_snapshot(&config, &overlay, &health, 1);
+        let snapshot = super::plan::build_snapshot(Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() }, 1);
         for backend in &snapshot.pools[0].backends {
             let wanted = match (model[&backend.address].1, up) {
                 (Mark::Disabled, _) => BackendState::Disabled,

@@ -10,11 +10,12 @@ mod totals;
 pub use launch::{Launch, LaunchError, launch};
 
 use crate::datapath::Listener;
+use crate::ocsp::WorkerSide;
 use process::Process;
 use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::wire::WireError;
-use tls_worker::api::{Hello, Report, Snapshot};
+use tls_worker::api::{Hello, OcspAnswer, Report, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use totals::Totals;
@@ -23,6 +24,8 @@ use totals::Totals;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in a row that may fail to come until the worker counts as hung.
 const SILENT_REPORTS: u32 = 15;
+/// Answers about clients' certificates that go to the worker in one go.
+const ANSWERS_AT_ONCE: usize = 32;
 /// A worker that lived so long did not die of its start.
 const STEADY: Duration = Duration::from_secs(10);
 /// Longest wait before another start.
@@ -140,7 +143,14 @@ impl WorkerHandle {
 }
 
 /// Start the first worker, and keep one alive from then on.
-pub async fn start(launch: Launch, hello: Hello, snapshot: Arc<Snapshot>) -> Result<WorkerHandle, WorkerError> {
+///
+/// What it asks about clients' certificates goes to `ocsp`, and what comes from there goes to it.
+pub async fn start(
+    launch: Launch,
+    hello: Hello,
+    snapshot: Arc<Snapshot>,
+    ocsp: WorkerSide,
+) -> Result<WorkerHandle, WorkerError> {
     let (requests, receiver) = mpsc::channel(16);
     let (view_sender, view) = watch::channel(WorkerView::default());
     let mut supervisor = Supervisor {
@@ -154,6 +164,7 @@ pub async fn start(launch: Launch, hello: Hello, snapshot: Arc<Snapshot>) -> Res
         silent: 0,
         totals: Totals::default(),
         view: view_sender,
+        ocsp,
     };
     supervisor.bring_up(&snapshot).await?;
     tokio::spawn(supervisor.run(receiver));
@@ -174,12 +185,14 @@ struct Supervisor {
     silent: u32,
     totals: Totals,
     view: watch::Sender<WorkerView>,
+    ocsp: WorkerSide,
 }
 
 impl Supervisor {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut reports = interval(REPORT_INTERVAL);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut answers = Vec::new();
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
@@ -199,6 +212,10 @@ impl Supervisor {
                     }
                 }
                 _ = reports.tick(), if self.process.is_some() => self.report().await,
+                // A few at once, so that what the reconciler asks waits for no more than these.
+                1.. = self.ocsp.answers.recv_many(&mut answers, ANSWERS_AT_ONCE), if self.process.is_some() => {
+                    self.answer(answers.drain(..)).await;
+                }
             }
         }
     }
@@ -275,9 +292,18 @@ impl Supervisor {
         }
     }
 
+    async fn answer(&mut self, answers: impl Iterator<Item = OcspAnswer>) {
+        let Some(process) = &mut self.process else { return };
+        for answer in answers {
+            if let Err(error) = process.answer(answer).await {
+                return self.lost(&error).await;
+            }
+        }
+    }
+
     /// A process that serves by this snapshot on all listeners.
     async fn bring_up(&mut self, snapshot: &Snapshot) -> Result<(), WorkerError> {
-        let mut process = Process::start((self.launch)(), &self.hello).await?;
+        let mut process = Process::start((self.launch)(), &self.hello, self.ocsp.questions.clone()).await?;
         // The snapshot goes first: a worker that accepts knows its services.
         process.apply(snapshot).await?;
         process.listen(&self.listeners.iter().collect::<Vec<_>>()).await?;

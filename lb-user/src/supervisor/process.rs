@@ -2,12 +2,13 @@
 
 use super::WorkerError;
 use crate::datapath::Listener;
+use crate::ocsp::Questions;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 use tls_worker::api::wire::{self, WireError};
-use tls_worker::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
+use tls_worker::api::{Command, Event, Hello, ListenerInfo, OcspAnswer, Report, Snapshot, WIRE_VERSION};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -37,7 +38,11 @@ pub(super) struct Process {
 
 impl Process {
     /// Launch, greet, and wait until its threads run.
-    pub(super) async fn start(mut command: std::process::Command, hello: &Hello) -> Result<Self, WorkerError> {
+    pub(super) async fn start(
+        mut command: std::process::Command,
+        hello: &Hello,
+        questions: Questions,
+    ) -> Result<Self, WorkerError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
         // A group of its own: an interrupt from the terminal is for us, and we drain it.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
@@ -48,7 +53,7 @@ impl Process {
         ours.set_nonblocking(true).map_err(WorkerError::Spawn)?;
         let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
         let (tx, events) = mpsc::channel(16);
-        let reader = tokio::spawn(read(receiver, tx));
+        let reader = tokio::spawn(read(receiver, tx, questions));
         let mut process = Self { pid: child.id().unwrap_or(0), child, sender, events, reader, started: Instant::now() };
         process.send(&Command::Hello(hello.clone()), &[]).await?;
         process
@@ -99,6 +104,11 @@ impl Process {
             _ => None,
         };
         self.wait("report", REPORT, take).await
+    }
+
+    /// What was found out about a client's certificate.
+    pub(super) async fn answer(&mut self, answer: OcspAnswer) -> Result<(), WorkerError> {
+        self.send(&Command::Ocsp(answer), &[]).await
     }
 
     /// Ends when the process does.
@@ -163,10 +173,12 @@ impl Process {
     }
 }
 
-/// Reads in a task of its own, because a half-read frame cannot be taken up again.
-async fn read(mut receiver: wire::Receiver, events: mpsc::Sender<Event>) {
+/// Reads in a task of its own, because a half-read frame cannot be taken up again. Questions of clients' certificates
+/// go another way than answers: however many there are, they are in nobody's way.
+async fn read(mut receiver: wire::Receiver, events: mpsc::Sender<Event>, questions: Questions) {
     loop {
         match receiver.receive::<Event>().await {
+            Ok((Event::Ocsp(query), _)) => questions.put(query),
             Ok((event, _)) => {
                 if events.send(event).await.is_err() {
                     return;

@@ -6,13 +6,18 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 use tls_worker::api::wire::{self, split};
-use tls_worker::api::{Command as Told, Event, ListenerInfo, ThreadInfo, ThreadReport, WIRE_VERSION};
+use tls_worker::api::{
+    Command as Told, Der, Event, ListenerInfo, OcspQuery, OcspStatus, ThreadInfo, ThreadReport, WIRE_VERSION,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// The fake refuses this generation.
 const REFUSED: u64 = 13;
+/// Before the fake takes this generation, it asks about so many clients' certificates.
+const ASKING: u64 = 77;
+const QUESTIONS: u32 = 3000;
 /// The fake dies of this generation.
 const DEADLY: u64 = 66;
 
@@ -32,6 +37,7 @@ async fn fake_worker() -> i32 {
     let (mut tx, mut rx) = split(tokio::net::UnixStream::from_std(socket).unwrap());
     let served = Arc::new((std::sync::atomic::AtomicU64::new(0), std::sync::atomic::AtomicU64::new(0)));
     let mut listening = std::collections::HashMap::new();
+    let mut answered = 0;
     loop {
         let (told, fds): (Told, Vec<OwnedFd>) = match rx.receive().await {
             Ok(message) => message,
@@ -45,12 +51,20 @@ async fn fake_worker() -> i32 {
                 Event::Rejected { generation: REFUSED, reason: "unlucky".into() }
             }
             Told::Apply(snapshot) => {
+                for n in 0..if snapshot.generation == ASKING { QUESTIONS } else { 0 } {
+                    tx.send(&Event::Ocsp(question(n)), &[]).await.unwrap();
+                }
                 served.0.store(snapshot.generation, std::sync::atomic::Ordering::SeqCst);
                 Event::Applied { generation: snapshot.generation }
             }
-            Told::Ocsp(_) => continue,
+            Told::Ocsp(answer) => {
+                assert_eq!(answer.query, question(0));
+                answered += 1;
+                continue;
+            }
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {
+                    connections_unknown: answered,
                     connections: served.1.load(std::sync::atomic::Ordering::SeqCst),
                     ..Default::default()
                 }],
@@ -99,6 +113,14 @@ fn hello() -> Hello {
     Hello { version: WIRE_VERSION, threads: vec![ThreadInfo { index: 0, cpu: None }], log: None }
 }
 
+fn question(n: u32) -> OcspQuery {
+    OcspQuery { issuer: Der(vec![0; 1000]), certificate: Der(n.to_le_bytes().to_vec()), responder: None }
+}
+
+fn nobody_asks() -> WorkerSide {
+    crate::ocsp::channel(&Arc::default()).0
+}
+
 fn snapshot(generation: u64) -> Arc<Snapshot> {
     Arc::new(Snapshot { generation, ..Default::default() })
 }
@@ -131,7 +153,7 @@ async fn ask(address: SocketAddr) -> (u32, u64) {
 
 #[tokio::test]
 async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
-    let worker = start(fake(), hello(), snapshot(1)).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, generation) = ask(address).await;
@@ -158,7 +180,7 @@ async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
 
 #[tokio::test]
 async fn a_snapshot_that_is_refused_changes_nothing() {
-    let worker = start(fake(), hello(), snapshot(1)).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (pid, _) = ask(address).await;
@@ -171,7 +193,7 @@ async fn a_snapshot_that_is_refused_changes_nothing() {
 
 #[tokio::test]
 async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
-    let worker = start(fake(), hello(), snapshot(5)).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(5), nobody_asks()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, _) = ask(address).await;
@@ -182,8 +204,31 @@ async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn questions_about_clients_are_in_nobodys_way() {
+    let counts = Arc::default();
+    let (ours, mut agent) = crate::ocsp::channel(&counts);
+    let worker = start(fake(), hello(), snapshot(1), ours).await.unwrap();
+    // Nobody reads the questions, and there are more than are kept.
+    worker.publish(snapshot(ASKING)).await.unwrap();
+    assert!(counts.read_dropped() > 0 && counts.read_dropped() < u64::from(QUESTIONS));
+    let query = agent.queries.recv().await.unwrap();
+    assert_eq!(query, question(0));
+    for _ in 0..100 {
+        let answer = OcspAnswer { query: query.clone(), status: OcspStatus::Good, valid_seconds: 9 };
+        agent.answers.send(answer).await.unwrap();
+    }
+    timeout(Duration::from_secs(20), async {
+        while worker.view().report.threads.first().map(|thread| thread.connections_unknown) != Some(100) {
+            worker.refresh().await.unwrap();
+        }
+    })
+    .await
+    .expect("every answer arrives");
+}
+
+#[tokio::test]
 async fn a_listener_that_is_gone_is_let_go() {
-    let worker = start(fake(), hello(), snapshot(1)).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
     let (one, address_one) = listener(1);
     let (two, address_two) = listener(2);
     worker.listen(vec![one.clone(), two]).await.unwrap();
@@ -201,7 +246,7 @@ async fn a_listener_that_is_gone_is_let_go() {
 
 #[tokio::test]
 async fn a_drained_worker_is_gone_and_stays_gone() {
-    let worker = start(fake(), hello(), snapshot(1)).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
     let pid = worker.view().pid.unwrap();
     worker.drain(Duration::from_secs(5)).await.unwrap();
     assert_eq!(worker.view().pid, None);
@@ -213,10 +258,10 @@ async fn a_drained_worker_is_gone_and_stays_gone() {
 #[tokio::test]
 async fn a_worker_that_cannot_start_is_an_error_at_once() {
     let launch: Launch = Box::new(|| Command::new("/bin/false"));
-    let error = start(launch, hello(), snapshot(1)).await.unwrap_err();
+    let error = start(launch, hello(), snapshot(1), nobody_asks()).await.unwrap_err();
     assert!(error.to_string().contains("exit status: 1"), "{error}");
     let launch: Launch = Box::new(|| Command::new("/nonexistent/worker"));
-    assert!(matches!(start(launch, hello(), snapshot(1)).await, Err(WorkerError::Spawn(_))));
+    assert!(matches!(start(launch, hello(), snapshot(1), nobody_asks()).await, Err(WorkerError::Spawn(_))));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Bytes both ways between a client and its backend, as they are, until both have said all. One side's end is passed
 //! on (FIN for FIN; where TLS ends here, close_notify for FIN), and the other may still speak.
 //!
-//! Where both are bare TCP, a direction that has carried a lot is spliced: its bytes stay in the kernel.
+//! Where both are bare TCP, what comes in bulk is spliced: its bytes stay in the kernel. Measured on the loopback
+//! interface (`what_splice_saves`), CPU time of the relay for a MiB: of a stream 230–290 µs instead of 330–610, of
+//! messages of 256 KiB 90–140 instead of 150–210. Of messages of 64 KiB and less it saved nothing, or cost more: those
+//! are copied.
 
 use super::store::{Pipe, Store};
 use crate::io::{Meter, Metered};
@@ -13,8 +16,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A direction that carried so many bytes is spliced from then on. Below it, a pipe is not worth its two descriptors.
-const SPLICE_AFTER: u64 = 64 << 10;
+/// A burst that has brought so many bytes without a pause is spliced from there on.
+const SPLICE_AFTER: usize = 64 << 10;
+/// Bytes that a direction takes before other connections of the thread get their turn.
+const TURN: usize = 1 << 20;
 
 /// One side.
 pub(super) trait Side: AsyncRead + AsyncWrite + Unpin {
@@ -102,7 +107,8 @@ struct Direction {
     start: usize,
     end: usize,
     pipe: Option<Pipe>,
-    carried: u64,
+    /// Bytes taken since the reader last had none.
+    burst: usize,
     /// The writer may hold bytes back that it was not told to flush.
     unflushed: bool,
     /// The reader has said all.
@@ -122,7 +128,7 @@ impl Direction {
             start: 0,
             end,
             pipe: None,
-            carried: 0,
+            burst: 0,
             unflushed: false,
             ended: false,
             closed: false,
@@ -139,6 +145,7 @@ impl Direction {
         to: &mut W,
         store: &Store,
     ) -> Poll<io::Result<()>> {
+        let mut taken = 0;
         while !self.closed && !self.unheard {
             if ready!(self.poll_write(cx, to)).is_err() {
                 self.unheard = true;
@@ -146,13 +153,23 @@ impl Direction {
             } else if self.ended {
                 self.unheard = ready!(Pin::new(&mut *to).poll_shutdown(cx)).is_err();
                 self.closed = true;
+            } else if taken >= TURN {
+                self.release(store);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             } else {
                 let read = self.poll_read(cx, from, to, store);
                 if !matches!(read, Poll::Ready(Ok(1..))) {
+                    self.burst = 0;
                     self.release(store);
                 }
                 match read {
-                    Poll::Ready(n) => self.ended = n? == 0,
+                    Poll::Ready(n) => {
+                        let n = n?;
+                        self.ended = n == 0;
+                        taken += n;
+                        self.burst += n;
+                    }
                     Poll::Pending if self.unflushed => {
                         self.unheard = ready!(Pin::new(&mut *to).poll_flush(cx)).is_err();
                         self.unflushed = false;
@@ -170,7 +187,6 @@ impl Direction {
             while let Some(socket) = to.socket().filter(|_| pipe.held() > 0) {
                 let n = ready!(pipe.poll_drain(cx, socket))?;
                 to.note(0, n);
-                self.carried += n as u64;
             }
         }
         while let Some(held) = self.buffer.as_ref().and_then(|b| b.get(self.start..self.end)).filter(|h| !h.is_empty())
@@ -180,7 +196,6 @@ impl Direction {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.start += n;
-            self.carried += n as u64;
             self.unflushed = true;
         }
         Poll::Ready(Ok(()))
@@ -194,7 +209,7 @@ impl Direction {
         to: &W,
         store: &Store,
     ) -> Poll<io::Result<usize>> {
-        if self.carried >= SPLICE_AFTER
+        if self.burst >= SPLICE_AFTER
             && to.socket().is_some()
             && let Some(socket) = from.socket()
         {

@@ -1,7 +1,7 @@
 //! What one thread's relays share: buffers and pipes. A relay has one only while bytes are in it, so a thousand idle
 //! connections hold none, and bytes that pass cost no allocation.
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,13 +14,11 @@ use tokio::net::TcpStream;
 pub(super) const BUFFER: usize = 32 << 10;
 /// Buffers that are kept for the next relay that needs one.
 const KEPT_BUFFERS: usize = 64;
-/// Pipes of a thread. All are the kernel's default size: 64 KiB, so that 64 threads stay within what one user may have
-/// in pipes (pipe-user-pages-soft, 64 MiB).
-const MAX_PIPES: usize = 16;
-/// A pipe below this is one that the kernel made small, because the user has too many.
-const MIN_PIPE: usize = 64 << 10;
-/// Most bytes that one splice moves.
-const SPLICE: usize = 256 << 10;
+/// Pipes of a thread: so many directions can be in the middle of a splice at once; others are copied meanwhile.
+const MAX_PIPES: usize = 8;
+/// Bytes of a pipe: what a user without privileges may ask for (pipe-max-size). With the default of 64 KiB splicing a
+/// stream saved nothing.
+const PIPE: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct Store {
@@ -44,6 +42,12 @@ impl Default for Store {
 }
 
 impl Store {
+    /// One that never has a pipe.
+    #[cfg(test)]
+    pub(super) fn without_pipes() -> Store {
+        Store { max_pipes: Cell::new(0), ..Store::default() }
+    }
+
     pub(super) fn buffer(&self) -> Box<[u8]> {
         self.buffers.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER].into())
     }
@@ -90,7 +94,8 @@ impl Pipe {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
         count.set(count.get() + 1);
         let pipe = Pipe { read, write, held: 0, count: count.clone() };
-        (fcntl_getpipe_size(&pipe.write).ok()? >= MIN_PIPE).then_some(pipe)
+        // Refused where the user has too many already (pipe-user-pages-soft, 64 MiB).
+        fcntl_setpipe_size(&pipe.write, PIPE).ok().map(|_| pipe)
     }
 
     /// Bytes in it.
@@ -104,7 +109,7 @@ impl Pipe {
         debug_assert_eq!(self.held, 0);
         loop {
             ready!(from.poll_read_ready(cx))?;
-            match from.try_io(Interest::READABLE, || move_bytes(from, &self.write, SPLICE)) {
+            match from.try_io(Interest::READABLE, || move_bytes(from, &self.write, PIPE)) {
                 Err(e) if is_again(&e) => {}
                 Ok(n) => {
                     self.held = n;

@@ -12,7 +12,7 @@ use tls_worker::api::Report;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-const SHORT: u64 = 150;
+const SHORT: u64 = 250;
 
 fn timed_out(report: &Report, which: &str) -> u64 {
     report.services[0].timeouts.iter().find(|(w, _)| w == which).map_or(0, |(_, n)| *n)

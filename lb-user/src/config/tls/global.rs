@@ -17,7 +17,6 @@ const HANDSHAKES: RangeInclusive<u32> = 1..=1_000_000;
 const PER_TURN: RangeInclusive<u32> = 1..=1_024;
 /// One with a post-quantum key share has about 1,700 bytes; rustls takes no message over 64 KiB.
 const CLIENT_HELLO: RangeInclusive<u32> = 2_048..=65_536;
-const EMPTY: RangeInclusive<u32> = 1_024..=(16 << 20);
 
 pub(in crate::config) fn tls(mut section: Section<'_>, p: &mut Problems, files: &mut Files<'_>) -> Tls {
     let default = Tls::default();
@@ -45,7 +44,6 @@ pub(in crate::config) fn tls(mut section: Section<'_>, p: &mut Problems, files: 
         per_source: section.integer(p, "max_handshakes_per_source", HANDSHAKES).unwrap_or(limits.per_source),
         per_turn: section.integer(p, "handshakes_per_turn", PER_TURN).unwrap_or(limits.per_turn),
         max_client_hello: section.size(p, "max_client_hello", CLIENT_HELLO).unwrap_or(limits.max_client_hello),
-        max_empty_bytes: section.size(p, "max_empty_records", EMPTY).unwrap_or(limits.max_empty_bytes),
     };
     section.finish(p);
     Tls { ticket_keys, ticket_lifetime, watch, handshakes }
