@@ -135,7 +135,7 @@ fn read_pair(
     p: &mut Problems,
     files: &mut Files<'_>,
 ) -> Option<Result<Pair, PairError>> {
-    let mut bytes = |at: &At<&str>| files.read(at, MAX_PEM).map_err(|problem| p.push(problem)).ok();
+    let mut bytes = |at: &At<&str>| files.read(at, MAX_PEM).map_err(|problem| p.push(*problem)).ok();
     if let CertificateSource::Files { .. } = places.source {
         let (chain, key) = (bytes(&places.chain), bytes(&places.key));
         let pair = pair::from_files(&*chain?, &*key?);

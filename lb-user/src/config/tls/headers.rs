@@ -3,6 +3,7 @@
 use super::super::problem::{Problem, Problems};
 use super::super::scalar::{Wrong, header_name};
 use super::super::section::{Section, parsed};
+use tls_worker::api::tls::client_cert_header;
 use tls_worker::api::{ClientCertField, ClientCertHeader};
 
 /// More parts than a certificate has.
@@ -23,22 +24,6 @@ const FIELDS: [(&str, ClientCertField); 13] = [
     ("san", ClientCertField::San),
     ("verify", ClientCertField::Verify),
 ];
-/// Headers that say how a request is to be read, or where it goes.
-const TAKEN: [&str; 12] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authorization",
-    "authorization",
-];
-
 /// None: the key is not there.
 pub(in crate::config) fn client_cert_headers(
     section: &mut Section<'_>,
@@ -47,12 +32,12 @@ pub(in crate::config) fn client_cert_headers(
     let inner = section.section(p, "client_cert_headers")?;
     let mut headers: Vec<ClientCertHeader> = Vec::new();
     for (name, value) in inner.entries() {
-        let header = header_name(name.value).and_then(|header| match TAKEN.contains(&header.as_str()) {
-            false => Ok(header),
-            true => Err(Wrong::new(
-                format!("{header:?} cannot carry a certificate"),
-                "requests are read and sent by it: write a name of your own, such as \"x-client-cert\"",
-            )),
+        let header = header_name(name.value).and_then(|header| {
+            // The field does not matter to what the worker says of the name.
+            let asked = ClientCertHeader { name: header.clone(), value: ClientCertField::Verify };
+            client_cert_header(&asked)
+                .map(|_| header)
+                .map_err(|error| Wrong::new(error.to_string(), "write a name of your own, such as \"x-client-cert\""))
         });
         let header = match header {
             Ok(header) => header,
