@@ -9,7 +9,7 @@ use rcgen::{
     IsCa, KeyPair, KeyUsagePurpose, RsaKeySize, SanType,
 };
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Kinds of keys that are made.
@@ -99,7 +99,8 @@ pub fn new_key(kind: KeyType) -> Result<Zeroizing<String>, MakeError> {
         KeyType::Rsa4096 => rsa(RsaKeySize::_4096),
     };
     let made = made.map_err(make)?;
-    Ok(to_pem("PRIVATE KEY", &Zeroizing::new(made.serialize_der())))
+    let key = public::to_pkcs8(&Zeroizing::new(made.serialize_der())).map_err(MakeError::Make)?;
+    Ok(to_pem("PRIVATE KEY", &key))
 }
 
 /// A certification request (PKCS#10) for a private key in DER; PEM. `must_staple` asks for the extension of RFC 7633.
@@ -118,13 +119,15 @@ pub fn request(key: &[u8], names: &Names, must_staple: bool) -> Result<String, M
 pub fn self_sign(key: &[u8], names: &Names, days: u32, authority: bool, now: SystemTime) -> Result<String, MakeError> {
     let key = public::pair(key).map_err(MakeError::Key)?;
     let mut params = params(names)?;
-    let end = now.checked_add(Duration::from_secs(u64::from(days) * 86_400)).ok_or(MakeError::Days(days))?;
-    params.not_before = now.into();
-    params.not_after = end.into();
-    // RFC 5280, 4.1.2.5: the last date that can be written.
-    if params.not_after.year() > 9999 {
-        return Err(MakeError::Days(days));
-    }
+    let date = |after: u64| {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let date =
+            time::OffsetDateTime::from_unix_timestamp(since.saturating_add(after).try_into().unwrap_or(i64::MAX));
+        // RFC 5280, 4.1.2.5: the last date that can be written.
+        date.ok().filter(|date| date.year() <= 9999).ok_or(MakeError::Days(days))
+    };
+    params.not_before = date(0)?;
+    params.not_after = date(u64::from(days) * 86_400)?;
     if authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -228,6 +231,7 @@ mod tests {
     use super::*;
     use crate::cert::{Facts, KeyKind, pair};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn names() -> Names {
         let subject = Some("CN=www.test, O=Example\\, Inc., c=de".into());
@@ -247,12 +251,13 @@ mod tests {
             (KeyType::Rsa2048, KeyKind::Rsa(2048)),
         ] {
             let key = new_key(kind).unwrap();
-            let made = self_sign(&der(&key), &names(), 30, false, SystemTime::now()).unwrap();
+            let now = UNIX_EPOCH + Duration::from_secs(1_750_000_000);
+            let made = self_sign(&der(&key), &names(), 30, false, now).unwrap();
             let facts = pair::from_files(made.as_bytes(), key.as_bytes()).unwrap().facts;
             assert_eq!(facts.key, want);
             assert_eq!(facts.subject, "CN=www.test, O=Example, Inc., C=DE");
             assert_eq!(facts.names, ["www.test", "*.test", "192.0.2.1"]);
-            assert_eq!((facts.days_left(SystemTime::now()), facts.authority), (29, false));
+            assert_eq!((facts.days_left(now), facts.authority), (30, false));
             assert_eq!(facts.extended_key_usage, ["serverAuth", "clientAuth"]);
         }
     }

@@ -37,21 +37,29 @@ pub fn label(key: &[u8]) -> &'static str {
     }
 }
 
-/// The same key as PKCS#8 (RFC 5208, 5).
+/// The same key as PKCS#8 of version 1 (RFC 5208, 5). OpenSSL 3.0 takes no version 2 (RFC 5958), which has the public key
+/// besides.
 pub fn to_pkcs8(key: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+    let split = |der| Any::from_der(der).map_err(|error| error.to_string());
     if matches!(PrivateKeyDer::try_from(key), Ok(PrivateKeyDer::Pkcs8(_))) {
-        return Ok(Zeroizing::new(key.to_vec()));
+        let (_, outer) = split(key)?;
+        let (after_version, _) = split(outer.data)?;
+        let (after_algorithm, _) = split(after_version)?;
+        let (rest, _) = split(after_algorithm)?;
+        let both = &after_version[..after_version.len() - rest.len()];
+        return Ok(tlv(0x30, &[VERSION_1, both]));
     }
     let public = public_key(key)?;
-    // Of RSA and of elliptic curves, the algorithm of the private key is written as that of the public one: the first
-    // element of both.
-    let outer = Any::from_der(&public).map_err(|error| error.to_string())?.1;
-    let (rest, _) = Any::from_der(outer.data).map_err(|error| error.to_string())?;
+    // Of RSA and of elliptic curves, the algorithm of the private key is written as that of the public one, whose first
+    // element it is.
+    let (_, outer) = split(&public)?;
+    let (rest, _) = split(outer.data)?;
     let algorithm = &outer.data[..outer.data.len() - rest.len()];
-    let octets = tlv(0x04, &[key]);
-    // Version 0.
-    Ok(tlv(0x30, &[&[0x02, 0x01, 0x00], algorithm, &octets]))
+    Ok(tlv(0x30, &[VERSION_1, algorithm, &tlv(0x04, &[key])]))
 }
+
+/// The integer 0.
+const VERSION_1: &[u8] = &[0x02, 0x01, 0x00];
 
 /// DER of a tag and its content.
 fn tlv(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
@@ -74,24 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_every_form_are_made_pkcs8() {
-        let openssl = |args: &[&str]| {
-            let out = std::process::Command::new("openssl").args(args).output().expect("openssl is installed");
-            assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-            crate::cert::blocks::blocks(&out.stdout).unwrap().pop().unwrap().der
-        };
-        let old = [
-            (openssl(&["genrsa", "-traditional", "2048"]), "RSA PRIVATE KEY", KeyKind::Rsa(2048)),
-            (openssl(&["ecparam", "-name", "secp384r1", "-genkey", "-noout"]), "EC PRIVATE KEY", KeyKind::EcdsaP384),
-            (openssl(&["genpkey", "-algorithm", "ed25519"]), "PRIVATE KEY", KeyKind::Ed25519),
-        ];
-        for (key, name, is) in old {
-            assert_eq!(label(&key), name);
-            let pkcs8 = to_pkcs8(&key).unwrap();
-            assert_eq!(label(&pkcs8), "PRIVATE KEY");
-            assert_eq!(public_key(&pkcs8).unwrap(), public_key(&key).unwrap());
-            assert_eq!(kind(&public_key(&key).unwrap()), Some(is));
-        }
+    fn a_key_and_its_certificate_have_the_same_public_half() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".into()]).unwrap();
+        let key = made.signing_key.serialize_der();
+        assert_eq!(public_key(&key).ok(), of_certificate(made.cert.der()));
+        assert_eq!(kind(&public_key(&key).unwrap()), Some(KeyKind::EcdsaP256));
+        let pkcs8 = to_pkcs8(&key).unwrap();
+        assert_eq!((label(&key), label(&pkcs8)), ("PRIVATE KEY", "PRIVATE KEY"));
+        assert_eq!(public_key(&pkcs8), public_key(&key));
+        let two = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_der();
+        let one = to_pkcs8(&two).unwrap();
+        assert_eq!((two[4], one[4], one.len()), (1, 0, 48));
+        assert_eq!(public_key(&one), public_key(&two));
         assert!(to_pkcs8(b"no key").is_err() && public_key(b"").is_err());
     }
 
