@@ -1,5 +1,7 @@
 //! What a certificate says of itself, in words for people.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -252,6 +254,11 @@ pub(super) fn extended_key_usage(extensions: &[X509Extension<'_>]) -> Vec<String
 
 fn parsed<'e, 'a>(extensions: &'e [X509Extension<'a>]) -> impl Iterator<Item = &'e ParsedExtension<'a>> {
     extensions.iter().map(|extension| extension.parsed_extension())
+}
+
+/// `sha256/BASE64` of a SubjectPublicKeyInfo (RFC 7469, 2.4).
+pub(super) fn pin(public: &[u8]) -> String {
+    format!("sha256/{}", STANDARD.encode(digest(&SHA256, public)))
 }
 
 /// Hexadecimal digits.

@@ -2,7 +2,8 @@
 
 use super::blocks::{Block, BlockError, Kind, blocks};
 use super::chain::{self, Chain};
-use super::pkcs12::{self, Pkcs12Error};
+use super::pkcs12;
+pub use super::pkcs12::Pkcs12Error;
 use super::{Facts, KeyKind};
 use tls_worker::api::tls::{TlsError, certified_key};
 use tls_worker::api::{self, Der, Secret};
@@ -151,6 +152,13 @@ pub fn from_pkcs12(bytes: &[u8], password: Option<&str>) -> Result<Pair, PairErr
         return Err(PairError::NoCertificate { found: Vec::new() });
     }
     pair(archive.certificates, archive.key.ok_or(PairError::NoKey { found: vec![Kind::Certificate] })?)
+}
+
+/// The first line of a password file; no line break belongs to it. None: it is no UTF-8.
+pub fn password(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    std::str::from_utf8(line).ok().map(|line| Zeroizing::new(line.to_owned()))
 }
 
 /// The certificates of a file; at least one.

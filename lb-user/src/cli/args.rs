@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::args_cert::CertFileVerb;
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -122,6 +123,8 @@ pub(super) enum CertVerb {
     /// Read the files of certificates, authorities, revocation lists and ticket keys again; exit code 1 when one of
     /// them cannot be used
     Reload,
+    #[command(flatten)]
+    Files(CertFileVerb),
 }
 
 #[derive(Debug, Subcommand)]

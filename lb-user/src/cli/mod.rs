@@ -1,10 +1,13 @@
 //! The command line: `bailey VERB`. Exit codes: 0 done, 1 refused or unhealthy, 2 usage.
 
 mod args;
+mod args_cert;
+mod cert;
 mod daemon;
 mod decap;
 mod live;
 mod table;
+mod table_cert;
 mod table_certificates;
 mod table_forward;
 #[cfg(test)]
@@ -12,7 +15,7 @@ mod tests;
 mod verbs;
 
 use crate::datapath::DecapOptions;
-use args::{Cli, Verb};
+use args::{CertVerb, Cli, Verb};
 use clap::{CommandFactory as _, Parser as _};
 use std::process::ExitCode;
 
@@ -25,6 +28,7 @@ pub fn main() -> ExitCode {
         Verb::Decap { interface, addresses, generic } => {
             decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)
         }
+        Verb::Cert(CertVerb::Files(verb)) => cert::run(verb, cli.json),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bailey", &mut std::io::stdout());
             ExitCode::SUCCESS

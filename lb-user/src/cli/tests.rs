@@ -41,6 +41,11 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey cert list --json",
         "bailey cert show shop",
         "bailey cert reload",
+        "bailey cert new-key --type rsa-3072 -o a.key",
+        "bailey cert request --key a.key --subject CN=a,O=b --dns a.test --dns *.a.test --ip 192.0.2.1 -o a.csr --must-staple",
+        "bailey cert self-sign --key a.key --dns a.test --days 30 --ca -o a.pem --force",
+        "bailey cert inspect a.pem b.p12 --password-file p --json",
+        "bailey cert convert a.pem --key a.key --chain c.pem --to pkcs12 --password-file p -o a.p12",
         "bailey reload",
         "bailey completions bash",
     ] {
@@ -48,6 +53,13 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
     }
     for line in [
         "bailey run",
+        "bailey cert new-key --type dsa -o a.key",
+        "bailey cert new-key",
+        "bailey cert request --key a.key -o a.csr",
+        "bailey cert request --key a.key --dns a..b -o a.csr",
+        "bailey cert self-sign --key a.key --dns a.test --days 0 -o a.pem",
+        "bailey cert inspect",
+        "bailey cert convert a.pem -o b.pem",
         "bailey pool weight p 10.0.0.1:80 0",
         "bailey pool weight p 10.0.0.1:80 257",
         "bailey pool add p 10.0.0.1",

@@ -110,6 +110,8 @@ async fn cert(verb: CertVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
                 return Ok(ExitCode::FAILURE);
             }
         }
+        // These are about files alone.
+        CertVerb::Files(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

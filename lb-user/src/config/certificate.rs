@@ -12,7 +12,6 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tls_worker::api::{self, Der};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-use zeroize::Zeroizing;
 
 /// Where a certificate's words stand.
 struct Places<'v> {
@@ -147,7 +146,16 @@ fn read_pair(
     let archive = bytes(&places.chain);
     let password = password_at.map(|at| bytes(at));
     let (archive, password) = (archive?, password.map_or(Some(None), |password| password.map(Some))?);
-    let password = password.map(|bytes| first_line(&bytes));
+    let password = match (password.map(|bytes| pair::password(&bytes)), password_at) {
+        (Some(None), Some(at)) => {
+            p.push(
+                Problem::error(at.span.clone(), format!("{:?}: the password is no UTF-8", at.value))
+                    .help("write the password as UTF-8 in the first line"),
+            );
+            return None;
+        }
+        (password, _) => password.flatten(),
+    };
     let pair = pair::from_pkcs12(&archive, password.as_ref().map(|password| password.as_str()));
     match password_at {
         Some(at) => files.tell_of_open_mode("password", at, p),
@@ -155,13 +163,6 @@ fn read_pair(
         None => files.tell_of_open_mode("archive", &places.chain, p),
     }
     Some(pair)
-}
-
-/// The first line of a password file; no line break belongs to it.
-fn first_line(bytes: &[u8]) -> Zeroizing<String> {
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    Zeroizing::new(String::from_utf8_lossy(line).into_owned())
 }
 
 fn problem(error: &PairError, places: &Places<'_>, password_at: Option<&At<&str>>) -> Problem {

@@ -35,7 +35,7 @@ pub use net::{prefix, prefix_file};
 pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
 pub use refresh::{Refreshed, refresh};
 pub use routes::DEFAULT_ROUTE;
-pub use scalar::{backend_address, is_name, period};
+pub use scalar::{backend_address, dns_name, is_name, period};
 
 use files::{Fallen, Files};
 use refs::Refs;

@@ -102,6 +102,11 @@ pub fn period(text: &str) -> Result<Duration, String> {
     duration(text, &(Duration::from_secs(1)..=YEAR)).map_err(|wrong| wrong.to_string())
 }
 
+/// A DNS name, `*.` allowed in front, lower case.
+pub fn dns_name(text: &str) -> Result<String, String> {
+    host_pattern(text).map_err(|wrong| wrong.to_string())
+}
+
 /// A backend: an address that can be connected to.
 pub fn backend_address(text: &str) -> Result<SocketAddr, String> {
     backend(text).map_err(|wrong| wrong.to_string())

@@ -1,6 +1,8 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
 mod forward;
+mod refresh;
+mod tls;
 
 use super::*;
 use proptest::prelude::*;
