@@ -213,7 +213,9 @@ pub(super) fn must_staple(extensions: &[X509Extension<'_>]) -> bool {
 
 /// Words of keyUsage (RFC 5280, 4.2.1.3).
 pub(super) fn key_usage(extensions: &[X509Extension<'_>]) -> Vec<&'static str> {
-    const WORDS: [(fn(&KeyUsage) -> bool, &str); 9] = [
+    /// Whether a bit is set, and its word.
+    type Word = (fn(&KeyUsage) -> bool, &'static str);
+    const WORDS: [Word; 9] = [
         (KeyUsage::digital_signature, "digitalSignature"),
         (KeyUsage::non_repudiation, "nonRepudiation"),
         (KeyUsage::key_encipherment, "keyEncipherment"),
