@@ -1,8 +1,10 @@
 //! `bailey run` as a process, and its command line.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -167,9 +169,16 @@ pub fn check(folder: &Path, config: &str) -> Result<Outcome> {
     cli_command(Command::new(binary("bailey")?).args(["check", "--config"]).arg(&file))
 }
 
-/// A free TCP port of loopback, by asking the kernel for one and letting it go.
+/// A free TCP port of loopback, by asking the kernel for one and letting it go. Never the same one again in this
+/// process: the kernel does not know that somebody still means to use it.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }
 
 async fn scrape(address: SocketAddr) -> Result<String> {
