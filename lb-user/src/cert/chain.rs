@@ -146,13 +146,13 @@ mod tests {
     fn what_is_missing_and_what_is_too_much_are_named() {
         let (root, middle, leaf) = family();
         let chain = order(&[leaf.clone(), root.clone(), leaf.clone()], 0);
-        assert_eq!(chain.certificates, [leaf.clone()]);
+        assert_eq!(chain.certificates, std::slice::from_ref(&leaf));
         let lacks = chain.lacks.unwrap();
         assert_eq!((lacks.name.as_str(), lacks.of.as_str()), ("CN=Middle", "CN=www.test"));
         assert_eq!(chain.strangers, ["CN=Root"]);
         let chain = order(&[leaf, middle, b"nothing".to_vec()], 0);
         assert_eq!((chain.lacks.unwrap().name.as_str(), chain.strangers), ("CN=Root", vec!["(unreadable)".into()]));
-        let own = order(&[root.clone()], 0);
+        let own = order(std::slice::from_ref(&root), 0);
         assert_eq!((own.certificates, own.root, own.lacks), (vec![root], None, None));
     }
 

@@ -134,17 +134,17 @@ fn read_pair(
     p: &mut Problems,
     files: &mut Files<'_>,
 ) -> Option<Result<Pair, PairError>> {
-    let mut bytes = |at: &At<&str>| files.read(at, MAX_PEM).map_err(|problem| p.push(problem)).ok();
+    let mut bytes = |at: &At<&str>| files.read(at, MAX_PEM).map_err(|problem| p.push(*problem)).ok();
     if let CertificateSource::Files { .. } = places.source {
         let (chain, key) = (bytes(&places.chain), bytes(&places.key));
-        let pair = pair::from_files(&*chain?, &*key?);
+        let pair = pair::from_files(&chain?, &key?);
         if pair.is_ok() {
             files.tell_of_open_mode("key", &places.key, p);
         }
         return Some(pair);
     }
     let archive = bytes(&places.chain);
-    let password = password_at.map(|at| bytes(at));
+    let password = password_at.map(&mut bytes);
     let (archive, password) = (archive?, password.map_or(Some(None), |password| password.map(Some))?);
     let password = match (password.map(|bytes| pair::password(&bytes)), password_at) {
         (Some(None), Some(at)) => {

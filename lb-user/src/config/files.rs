@@ -95,7 +95,7 @@ impl<'a> Files<'a> {
     }
 
     /// The bytes of a file, wiped when they go.
-    pub(super) fn read(&mut self, at: &At<&str>, most: u64) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    pub(super) fn read(&mut self, at: &At<&str>, most: u64) -> Result<Zeroizing<Vec<u8>>, Box<Problem>> {
         let path = self.path(at.value);
         self.bytes(&path, most).map_err(|error| {
             let help = match error.kind() {
@@ -105,7 +105,7 @@ impl<'a> Files<'a> {
                 std::io::ErrorKind::PermissionDenied => format!("let this user read {}", path.display()),
                 _ => format!("look at {}", path.display()),
             };
-            Problem::error(at.span.clone(), format!("cannot read {:?}: {error}", at.value)).help(help)
+            Box::new(Problem::error(at.span.clone(), format!("cannot read {:?}: {error}", at.value)).help(help))
         })
     }
 
@@ -208,17 +208,19 @@ impl<'a> Files<'a> {
     ) -> Option<Arc<[T]>> {
         let parsed = self.read(at, most).and_then(|bytes| {
             parse(&bytes).map_err(|bad| {
-                Problem::error(at.span.clone(), format!("{:?}: {}", at.value, bad.message)).help(bad.help)
+                let message = format!("{:?}: {}", at.value, bad.message);
+                Box::new(Problem::error(at.span.clone(), message).help(bad.help))
             })
         });
         match (parsed, before) {
             (Ok(list), _) => Some(list.into()),
             (Err(problem), Some(before)) => {
-                self.fallen.push(Fallen { kind, name: self.path(at.value).display().to_string(), problem });
+                let name = self.path(at.value).display().to_string();
+                self.fallen.push(Fallen { kind, name, problem: *problem });
                 Some(before)
             }
             (Err(problem), None) => {
-                p.push(problem);
+                p.push(*problem);
                 None
             }
         }

@@ -3,6 +3,7 @@
 use super::super::problem::{Problem, Problems};
 use super::super::scalar::{Wrong, header_name};
 use super::super::section::{Section, parsed};
+use tls_worker::api::tls::client_cert_header;
 use tls_worker::api::{ClientCertField, ClientCertHeader};
 
 /// More parts than a certificate has.
@@ -23,21 +24,6 @@ const FIELDS: [(&str, ClientCertField); 13] = [
     ("san", ClientCertField::San),
     ("verify", ClientCertField::Verify),
 ];
-/// Headers that say how a request is to be read, or where it goes.
-const TAKEN: [&str; 12] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authorization",
-    "authorization",
-];
 
 /// None: the key is not there.
 pub(in crate::config) fn client_cert_headers(
@@ -47,13 +33,18 @@ pub(in crate::config) fn client_cert_headers(
     let inner = section.section(p, "client_cert_headers")?;
     let mut headers: Vec<ClientCertHeader> = Vec::new();
     for (name, value) in inner.entries() {
-        let header = header_name(name.value).and_then(|header| match TAKEN.contains(&header.as_str()) {
-            false => Ok(header),
-            true => Err(Wrong::new(
-                format!("{header:?} cannot carry a certificate"),
-                "requests are read and sent by it: write a name of your own, such as \"x-client-cert\"",
-            )),
-        });
+        // Whether the worker will set it does not hang on what it holds.
+        let carries = |header: String| {
+            let probe = ClientCertHeader { name: header, value: ClientCertField::Pem };
+            match client_cert_header(&probe) {
+                Ok(_) => Ok(probe.name),
+                Err(_) => Err(Wrong::new(
+                    format!("{:?} cannot carry a certificate", probe.name),
+                    "it belongs to the message or to the edge: write a name of your own, such as \"x-client-cert\"",
+                )),
+            }
+        };
+        let header = header_name(name.value).and_then(carries);
         let header = match header {
             Ok(header) => header,
             Err(wrong) => {
