@@ -24,6 +24,11 @@ pub const fn plain(name: &'static str, work: fn() -> Result<()>) -> Test {
     Test { name, need: Need::Nothing, work }
 }
 
+/// A test that an ordinary user can run who has these programs.
+pub const fn with(name: &'static str, programs: &'static [&'static str], work: fn() -> Result<()>) -> Test {
+    Test { name, need: Need::Programs(programs), work }
+}
+
 /// A test file's `main`.
 pub fn main(tests: Vec<Test>) -> ExitCode {
     // A lab is a handful of processes; more than two at once only make each other late.
@@ -43,7 +48,7 @@ fn threads(tests: Vec<Test>, at_once: usize) -> ExitCode {
         netns::sweep();
     }
     let trials = tests.into_iter().map(|test| {
-        let missing = missing.clone().filter(|_| test.need == Need::Lab);
+        let missing = if test.need == Need::Lab { missing.clone() } else { test.need.missing() };
         Trial::ignorable_test(test.name, move || run(test.work, missing))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()

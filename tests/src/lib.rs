@@ -9,10 +9,13 @@
 //! | [`forwarding`] | what a lab of forwarded services has besides |
 //! | [`lines`] | servers that say who they are, and connections that ask again and again |
 //! | [`process`] | a process that is ended and whose output is kept |
+//! | [`here`] | an edge on loopback, for what happens above TCP |
 //! | [`edge`] | `bailey run` and its command line |
 //! | [`backend`] | a server that records what it is asked |
 //! | [`client`] | HTTP/1.1, HTTP/2 and WebSocket over TLS |
-//! | [`pki`] | an authority and its certificates |
+//! | [`programs`] | openssl, curl, GnuTLS as clients |
+//! | [`pki`] | authorities, their certificates and revocation lists |
+//! | [`ocsp`] | an authority's OCSP responder |
 //! | [`metrics`] | Prometheus text, read |
 //! | [`left`] | what an edge has put into the kernel |
 //! | [`flood`] | traffic in millions of frames, and what an XDP program cost meanwhile |
@@ -32,15 +35,18 @@ pub mod flood;
 pub mod foreign;
 pub mod forwarding;
 pub mod harness;
+pub mod here;
 pub mod lab;
 pub mod left;
 pub mod lines;
 pub mod metrics;
 pub mod need;
 pub mod netns;
+pub mod ocsp;
 pub mod packet;
 pub mod pki;
 pub mod privilege;
 pub mod process;
+pub mod programs;
 pub mod random;
 pub mod wait;

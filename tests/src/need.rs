@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 pub enum Need {
     /// An ordinary user.
     Nothing,
+    /// An ordinary user with these programs.
+    Programs(&'static [&'static str]),
     /// Root, network namespaces, BPF, the tools of `cargo xtask setup`.
     Lab,
 }
@@ -16,8 +18,14 @@ pub enum Need {
 impl Need {
     /// The first thing that is missing.
     pub fn missing(self) -> Option<String> {
-        if self == Need::Nothing {
-            return None;
+        let absent = |tools: &[&str]| {
+            let tool = tools.iter().find(|tool| find(tool).is_none())?;
+            Some(format!("the program `{tool}` (cargo xtask setup installs it)"))
+        };
+        match self {
+            Need::Nothing => return None,
+            Need::Programs(tools) => return absent(tools),
+            Need::Lab => {}
         }
         if !rustix::process::geteuid().is_root() {
             return Some("root (network namespaces and BPF need it)".into());
@@ -25,11 +33,8 @@ impl Need {
         if !is_bpffs(Path::new("/sys/fs/bpf")) {
             return Some("the BPF file system at /sys/fs/bpf (cargo xtask setup mounts it)".into());
         }
-        ["ip", "ethtool", "nsenter", "unshare", "curl", "openssl", "nginx", "ping"]
-            .into_iter()
-            .chain(["iperf3", "traceroute", "dig", "dnsmasq"])
-            .find(|tool| find(tool).is_none())
-            .map(|tool| format!("the program `{tool}` (cargo xtask setup installs it)"))
+        absent(&["ip", "ethtool", "nsenter", "unshare", "curl", "openssl", "nginx", "ping"])
+            .or_else(|| absent(&["iperf3", "traceroute", "dig", "dnsmasq"]))
             .or_else(|| crate::netns::try_namespaces().err().map(|error| format!("network namespaces: {error:#}")))
     }
 }
@@ -39,18 +44,19 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(venv().ok().map(|venv| venv.join("bin")))
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
 }
 
+/// The Python environment that `cargo xtask setup` makes in the target directory.
+pub fn venv() -> Result<PathBuf> {
+    Ok(built()?.parent().context("a profile's directory without a target directory")?.join("venv"))
+}
+
 /// A program of this workspace, built in the same target directory as the program that runs.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("where the running program is")?;
-    let mut folder = own.parent().context("a program without a folder")?;
-    if folder.ends_with("deps") {
-        folder = folder.parent().context("a target directory without a parent")?;
-    }
-    let file = folder.join(name);
+    let file = built()?.join(name);
     if !file.is_file() {
         bail!(
             "{} is not built: run `cargo build --workspace --exclude lb-ebpf` (`cargo xtask test` does)",
@@ -58,6 +64,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         );
     }
     Ok(file)
+}
+
+/// Where this profile's programs are.
+fn built() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where the running program is")?;
+    let folder = own.parent().context("a program without a folder")?;
+    let above = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(above.context("a target directory without a parent")?.to_path_buf())
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -18,12 +18,16 @@ pub(crate) fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Comm
     command
 }
 
+/// The target directory that we were built in.
+pub(crate) fn target() -> Result<PathBuf> {
+    let us = std::env::current_exe().context("where is this program?")?;
+    Ok(us.parent().and_then(Path::parent).context("this program lies in no target directory")?.to_path_buf())
+}
+
 /// A program that was built beside us: `directory` is a profile's, `debug` or `release`. Not by `cargo run`, which would
 /// build it, and the kernel half with it, once more for the features of one package alone.
 pub(crate) fn built(directory: &str, program: &str) -> Result<Command> {
-    let us = std::env::current_exe().context("where is this program?")?;
-    let target = us.parent().and_then(Path::parent).context("this program lies in no target directory")?;
-    let mut command = Command::new(target.join(directory).join(program));
+    let mut command = Command::new(target()?.join(directory).join(program));
     command.current_dir(root());
     Ok(command)
 }

@@ -63,7 +63,7 @@ fn refreshed() -> Refreshed {
     let mut problems = Problems::new(place, "");
     problems.push(Problem::error(0..0, "no certificate in it").help("write a PEM file"));
     let stale = Stale { kind: FileKind::Certificate, name: "b".into(), problem: problems.views().remove(0) };
-    Refreshed { generation: 4, changed: vec!["certificate a".into()], stale: [stale].into(), warnings: vec![] }
+    Refreshed { generation: 4, changed: vec!["certificate a".into()], stale: [stale].into(), warnings: [].into() }
 }
 
 fn request(change: PoolChange) -> PoolRequest {

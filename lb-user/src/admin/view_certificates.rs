@@ -51,7 +51,7 @@ pub fn reloaded(refreshed: Refreshed) -> CertificatesReloaded {
         generation: refreshed.generation,
         changed: refreshed.changed,
         stale: refreshed.stale.iter().map(view).collect(),
-        warnings: refreshed.warnings,
+        warnings: refreshed.warnings.to_vec(),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn certificate(view: &CertificateView) -> String {
         ("valid", format!("{} to {}, {} days left", view.not_before, view.not_after, days(row.days_left))),
         ("signed by", view.signature.clone()),
         ("SHA-256", view.fingerprint.clone()),
-        ("chain", format!("{} certificates are sent", view.chain)),
+        ("sent", format!("{} in the chain", view.chain)),
         ("used by", list(&row.used_by)),
         ("files", list(&view.files)),
         ("responder", view.responder.clone().unwrap_or_else(|| "none".into())),

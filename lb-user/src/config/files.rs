@@ -208,15 +208,13 @@ impl<'a> Files<'a> {
     ) -> Option<Arc<[T]>> {
         let parsed = self.read(at, most).and_then(|bytes| {
             parse(&bytes).map_err(|bad| {
-                let message = format!("{:?}: {}", at.value, bad.message);
-                Box::new(Problem::error(at.span.clone(), message).help(bad.help))
+                Box::new(Problem::error(at.span.clone(), format!("{:?}: {}", at.value, bad.message)).help(bad.help))
             })
         });
         match (parsed, before) {
             (Ok(list), _) => Some(list.into()),
             (Err(problem), Some(before)) => {
-                let name = self.path(at.value).display().to_string();
-                self.fallen.push(Fallen { kind, name, problem: *problem });
+                self.fallen.push(Fallen { kind, name: self.path(at.value).display().to_string(), problem: *problem });
                 Some(before)
             }
             (Err(problem), None) => {

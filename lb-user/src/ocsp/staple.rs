@@ -258,11 +258,7 @@ impl<A: Ask> StapleAgent<A> {
                     Ok(_) => "the responder does not know the certificate".into(),
                 };
                 if entry.failures == 0 {
-                    tracing::warn!(
-                        certificate = name,
-                        why,
-                        "no staple fetched; the one that is there stays until its end"
-                    );
+                    tracing::warn!(certificate = name, why, "no staple fetched; one that is there stays until its end");
                 }
                 entry.failures += 1;
                 entry.staple.problem = Some(why);

@@ -91,7 +91,7 @@ pub struct Refreshed {
     /// Files that cannot be used; what they held before serves on.
     pub stale: Arc<[Stale]>,
     /// What the files are warned of.
-    pub warnings: Vec<config::ProblemView>,
+    pub warnings: Arc<[config::ProblemView]>,
 }
 
 /// What the watcher of files looks at.
@@ -125,7 +125,10 @@ impl<D: Datapath> Reconciler<D> {
         let changed = changed(&self.config, &config);
         let generation = self.adopt(Arc::new(config), self.overlay.clone()).await?;
         self.keeper.stale = stale.into();
-        Ok(Refreshed { generation, changed, stale: Arc::clone(&self.keeper.stale), warnings: warnings.views() })
+        // What expires soon, or no longer: what `bailey status` warns of is about the files as they are.
+        self.warnings = warnings.views().into();
+        let (stale, warnings) = (Arc::clone(&self.keeper.stale), Arc::clone(&self.warnings));
+        Ok(Refreshed { generation, changed, stale, warnings })
     }
 
     /// The same, with a line in the log of what came of it.

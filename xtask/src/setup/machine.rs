@@ -1,14 +1,17 @@
 //! What this machine has. Only looks, changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
 
 use crate::child;
 
+use super::clients::{self, Clients};
 use super::plan::{DISTRIBUTION_WAYS, TOOLS};
 
 /// The facts that the plan is made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Machine {
     /// rustup itself is there.
     pub(crate) rustup: bool,
@@ -20,6 +23,10 @@ pub(crate) struct Machine {
     pub(crate) linker: Option<Linker>,
     /// Programs of [`TOOLS`] that are missing.
     pub(crate) missing_tools: Vec<&'static str>,
+    /// Clients from Python packages.
+    pub(crate) clients: Clients,
+    /// Where they are, or will be.
+    pub(crate) venv: PathBuf,
     /// Is a BPF file system mounted at /sys/fs/bpf?
     pub(crate) bpffs: bool,
     /// Packages that the distribution offers, by name: version. Empty where there is no apt.
@@ -55,20 +62,23 @@ pub(crate) enum Privilege {
 }
 
 /// Look at everything the plan asks about. Apt is only asked when something is missing: it is the slow one.
-pub(crate) fn look() -> Machine {
+pub(crate) fn look() -> Result<Machine> {
+    let venv = clients::folder(&child::target()?);
     let mut machine = Machine {
         rustup: child::find("rustup").is_some(),
         bpf: compiler("bpf"),
         nightly: compiler("nightly"),
         linker: linker(),
         missing_tools: TOOLS.iter().map(|tool| tool.program).filter(|name| child::find(name).is_none()).collect(),
+        clients: clients_in(&venv),
+        venv,
         bpffs: bpffs_mounted(),
         offered: BTreeMap::new(),
     };
     if super::plan::make(&machine).map_or(true, |plan| plan.needs_packages) {
         machine.offered = offered();
     }
-    machine
+    Ok(machine)
 }
 
 /// Root, sudo without a password, or neither.
@@ -116,6 +126,16 @@ fn linked(libraries: &str) -> Linker {
         rest.split('.').next()?.parse().ok()
     });
     major.map_or(Linker::Borrowed, Linker::System)
+}
+
+fn clients_in(venv: &Path) -> Clients {
+    if clients::installed(venv) {
+        Clients::Ready
+    } else if child::answer("python3", ["-c", "import ensurepip, venv"]).is_some() {
+        Clients::Missing
+    } else {
+        Clients::NoVenv
+    }
 }
 
 fn bpffs_mounted() -> bool {

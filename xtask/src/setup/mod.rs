@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: look at the machine ([`machine`]), decide what is missing ([`plan`], pure), say it, do it.
 
+mod clients;
 mod machine;
 mod plan;
 
@@ -25,7 +26,7 @@ const ROUNDS: usize = 4;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let privilege = machine::privilege();
     for _ in 0..ROUNDS {
-        let plan = plan::make(&machine::look())?;
+        let plan = plan::make(&machine::look()?)?;
         if plan.steps.is_empty() {
             println!("setup: everything is there ({})", plan.summary);
             return Ok(());
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
     }
-    let rest = plan::make(&machine::look())?;
+    let rest = plan::make(&machine::look()?)?;
     match rest.steps.iter().find(|step| !step.optional) {
         Some(step) => bail!("still missing after setup: it would {}; see the output above", step.says),
         None => Ok(()),
@@ -72,7 +73,7 @@ fn perform(plan: &Plan, privilege: Privilege) -> Result<()> {
             (Err(error), Some(other)) => {
                 println!("setup: {error:#}");
                 println!("setup: taking the other way");
-                return perform(&other(&machine::look())?, privilege);
+                return perform(&other(&machine::look()?)?, privilege);
             }
         }
     }

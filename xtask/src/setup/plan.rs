@@ -6,6 +6,7 @@
 
 use anyhow::{Result, bail};
 
+use super::clients;
 use super::machine::{Compiler, Linker, Machine};
 
 /// Dated, so that its LLVM (22) is one that [`LINKER`] can read; the newest nightly's need not be.
@@ -34,6 +35,8 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("ping", &["iputils-ping"]),
     tool("curl", &["curl"]),
     tool("openssl", &["openssl"]),
+    tool("gnutls-cli", &["gnutls-bin"]),
+    tool("testssl", &["testssl.sh"]),
     tool("nginx", &["nginx-light", "nginx-core", "nginx"]),
     tool("haproxy", &["haproxy"]),
     tool("h2load", &["nghttp2-client"]),
@@ -110,7 +113,8 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    fn new(says: String, command: &[&str]) -> Self {
+    /// Not optional, not as root.
+    pub(crate) fn new(says: String, command: &[&str]) -> Self {
         let command = command.iter().map(|word| (*word).to_string()).collect();
         Self { says, command, env: Vec::new(), root: false, optional: false, or_else: None }
     }
@@ -135,6 +139,7 @@ pub(crate) fn make(machine: &Machine) -> Result<Plan> {
         mount.optional = true;
         plan.steps.push(mount);
     }
+    clients::plan(machine.clients, &machine.venv, &mut plan);
     match kernel_compiler(machine) {
         Some((name, compiler)) => {
             plan.summary = format!("kernel half: rustup toolchain `{name}` with LLVM {}", compiler.llvm);
@@ -180,7 +185,8 @@ fn tools(machine: &Machine) -> Result<Plan> {
     Ok(plan)
 }
 
-fn install(packages: &[String], plan: &mut Plan) {
+/// Packages of the distribution.
+pub(crate) fn install(packages: &[String], plan: &mut Plan) {
     let mut update = Step::new("refresh: the package lists (apt-get update)".into(), &["apt-get", "update", "-q"]);
     let mut add = Step::new(
         format!("install: {}", packages.join(" ")),

@@ -1,15 +1,26 @@
 //! The plan from machines that lack this or that.
 
 use super::*;
+use crate::setup::clients::Clients;
 
-fn ready() -> Machine {
+/// With rustup and the test's clients, and else nothing.
+fn bare() -> Machine {
     Machine {
         rustup: true,
-        bpf: Some(Compiler { sources: true, llvm: 22, carries_llvm: false }),
-        linker: Some(Linker::System(22)),
+        bpf: None,
+        nightly: None,
+        linker: None,
+        missing_tools: Vec::new(),
+        clients: Clients::Ready,
+        venv: "/w/target/venv".into(),
         bpffs: true,
-        ..Machine::default()
+        offered: Default::default(),
     }
+}
+
+fn ready() -> Machine {
+    let bpf = Some(Compiler { sources: true, llvm: 22, carries_llvm: false });
+    Machine { bpf, linker: Some(Linker::System(22)), ..bare() }
 }
 
 fn says(machine: &Machine) -> Vec<String> {
@@ -18,7 +29,7 @@ fn says(machine: &Machine) -> Vec<String> {
 
 fn offering(names: &[&str]) -> Machine {
     let offered = names.iter().map(|name| ((*name).to_string(), "1".to_string())).collect();
-    Machine { rustup: true, bpffs: true, offered, ..Machine::default() }
+    Machine { offered, ..bare() }
 }
 
 #[test]
@@ -28,7 +39,7 @@ fn a_machine_that_has_everything_needs_no_step() {
 
 #[test]
 fn a_fresh_machine_takes_rustups_way_and_can_fall_back() {
-    let plan = make(&Machine { bpffs: true, rustup: true, ..Machine::default() }).unwrap();
+    let plan = make(&bare()).unwrap();
     assert_eq!(plan.steps.len(), 3);
     assert!(plan.steps[0].command.contains(&NIGHTLY.to_string()) && plan.steps[0].or_else.is_some());
     assert!(plan.steps[1].line().contains("toolchain link bpf"));
@@ -96,4 +107,10 @@ fn every_ubuntu_version_is_tried_newest_first() {
         .filter_map(|way| if let DistributionWay::Versioned(minor) = way { Some(*minor) } else { None })
         .collect();
     assert_eq!(minors, (88..=97).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn missing_clients_are_fetched_but_never_required() {
+    let plan = make(&Machine { clients: Clients::Missing, ..ready() }).unwrap();
+    assert!(plan.steps.len() == 2 && plan.steps.iter().all(|step| step.optional), "{:?}", plan.steps);
 }

@@ -24,7 +24,6 @@ const FIELDS: [(&str, ClientCertField); 13] = [
     ("san", ClientCertField::San),
     ("verify", ClientCertField::Verify),
 ];
-
 /// None: the key is not there.
 pub(in crate::config) fn client_cert_headers(
     section: &mut Section<'_>,
@@ -33,18 +32,13 @@ pub(in crate::config) fn client_cert_headers(
     let inner = section.section(p, "client_cert_headers")?;
     let mut headers: Vec<ClientCertHeader> = Vec::new();
     for (name, value) in inner.entries() {
-        // Whether the worker will set it does not hang on what it holds.
-        let carries = |header: String| {
-            let probe = ClientCertHeader { name: header, value: ClientCertField::Pem };
-            match client_cert_header(&probe) {
-                Ok(_) => Ok(probe.name),
-                Err(_) => Err(Wrong::new(
-                    format!("{:?} cannot carry a certificate", probe.name),
-                    "it belongs to the message or to the edge: write a name of your own, such as \"x-client-cert\"",
-                )),
-            }
-        };
-        let header = header_name(name.value).and_then(carries);
+        let header = header_name(name.value).and_then(|header| {
+            // The field does not matter to what the worker says of the name.
+            let asked = ClientCertHeader { name: header.clone(), value: ClientCertField::Verify };
+            client_cert_header(&asked)
+                .map(|_| header)
+                .map_err(|error| Wrong::new(error.to_string(), "write a name of your own, such as \"x-client-cert\""))
+        });
         let header = match header {
             Ok(header) => header,
             Err(wrong) => {

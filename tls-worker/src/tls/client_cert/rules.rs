@@ -75,14 +75,18 @@ pub fn client_cert_rules(rules: &ClientCertRules) -> Result<(), TlsError> {
     ClientAuth::new(rules).map(|_| ())
 }
 
-/// What frames or addresses a message, or says what the edge knows of the client: without it, or with another value, the
-/// message would not arrive as what it is.
-const RESERVED: [&str; 12] = [
+/// What frames, addresses or authorises a message, or says what the edge knows of the client: without it, or with another
+/// value, the message would not arrive as what it is.
+const RESERVED: [&str; 16] = [
+    "authorization",
     "connection",
     "content-length",
     "content-type",
+    "expect",
     "host",
     "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
