@@ -45,10 +45,10 @@ pub fn run_for(seconds: u32, program: &str, arguments: &[&str], input: &str) -> 
     command.args(["-k", "2", &seconds.to_string()]).arg(file).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ended before it read everything says why by itself.
-        let _ = stdin.write_all(input.as_bytes());
-    }
+    // Open until the end: some take the end of their input for the end of the conversation.
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    // One that ended before it read everything says why by itself.
+    let _ = stdin.write_all(input.as_bytes());
     let out = child.wait_with_output()?;
     let text = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
     Ok(Said { code: out.status.code(), text })
@@ -91,7 +91,7 @@ pub fn newest_openssl(to: SocketAddr, host: &str, ca: &Path) -> Result<Said> {
     const SCRIPT: &str = r#"
 import socket, sys
 from OpenSSL import SSL
-address, port, host, ca = sys.argv[1:5]
+address, port, host, ca, request = sys.argv[1:6]
 context = SSL.Context(SSL.TLS_CLIENT_METHOD)
 context.load_verify_locations(ca)
 context.set_verify(SSL.VERIFY_PEER)
@@ -103,7 +103,7 @@ tls.set_connect_state()
 tls.do_handshake()
 print(SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode())
 print(f"version={tls.get_protocol_version_name()} group={tls.get_group_name()} cipher={tls.get_cipher_name()}")
-tls.sendall(sys.stdin.read().encode())
+tls.sendall(request.encode())
 try:
     while True:
         sys.stdout.write(tls.recv(65536).decode())
@@ -112,5 +112,6 @@ except (SSL.ZeroReturnError, SSL.SysCallError):
 "#;
     let (address, port, ca) = (to.ip().to_string(), to.port().to_string(), ca.to_string_lossy());
     let python = crate::need::venv()?.join("bin/python");
-    run(&python.to_string_lossy(), &["-c", SCRIPT, &address, &port, host, &ca], &request(host, "/"))
+    let request = request(host, "/");
+    run(&python.to_string_lossy(), &["-c", SCRIPT, &address, &port, host, &ca, &request], "")
 }

@@ -120,8 +120,9 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
                             service.stats.handshake_failures.inc(reason);
                             return;
                         }
+                        let verified = accepted.peer.is_verified();
                         client.registration.secured(accepted.peer);
-                        Box::pin(stream::tls(accepted.stream, client)).await;
+                        Box::pin(stream::tls(accepted.stream, client, verified)).await;
                     }
                 }
             });

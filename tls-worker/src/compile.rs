@@ -149,14 +149,12 @@ impl Compiled {
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
             let pool = &self.pools[route.pool];
-            let problem = match service.mode {
-                Mode::Passthrough if pool.tls.is_some() => "has TLS: the client's is passed through to it",
-                Mode::Http | Mode::Https if pool.proxy_v2 => {
-                    "wants the PROXY protocol: requests of many clients share a connection"
-                }
-                _ => continue,
-            };
-            return Err(format!("route {:?} points to pool {:?}, which {problem}", route.name, pool.name));
+            if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
+                return Err(format!(
+                    "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
+                    route.name, pool.name
+                ));
+            }
         }
         let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         let (requests, streams) =

@@ -1,7 +1,7 @@
 //! Runs the checks of all backends: one input (what to check), one output (what changed).
 
 use super::machine::Machine;
-use super::probe::{Outcome, probe};
+use super::probe::{Opening, Outcome, probe};
 use crate::config::HealthCheck;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -34,8 +34,17 @@ pub struct Target {
     pub check: HealthCheck,
     /// TLS of its pool.
     pub tls: Option<UpstreamTls>,
+    /// Whether its pool sends PROXY headers.
+    pub proxy_v2: bool,
     /// Where checks are counted.
     pub counts: Arc<Counts>,
+}
+
+impl Target {
+    /// Whether what one found holds for the other.
+    pub(crate) fn asks_like(&self, other: &Target) -> bool {
+        self.check == other.check && self.tls == other.tls && self.proxy_v2 == other.proxy_v2
+    }
 }
 
 /// Checks done. The agent writes, the metrics read.
@@ -146,8 +155,10 @@ fn begin_due(
         entry.machine.begin(now, jitter(random, key, now));
         let (key, life, identity) = (key.clone(), entry.life, entry.identity.clone());
         let HealthCheck { probe: what, timeout, .. } = entry.target.check.clone();
+        let proxy_v2 = entry.target.proxy_v2;
         running.spawn(async move {
-            let outcome = probe(key.1, &what, identity.as_deref(), timeout).await;
+            let opening = Opening { proxy_v2, identity: identity.as_deref() };
+            let outcome = probe(key.1, &what, opening, timeout).await;
             (key, life, outcome)
         });
     }
@@ -159,9 +170,7 @@ fn retarget(entries: &mut BTreeMap<Key, Entry>, targets: Vec<Target>, random: &R
     let now = Instant::now();
     for target in targets {
         let key = (target.pool.clone(), target.address);
-        if let Some(entry) =
-            before.remove(&key).filter(|e| e.target.check == target.check && e.target.tls == target.tls)
-        {
+        if let Some(entry) = before.remove(&key).filter(|e| e.target.asks_like(&target)) {
             entries.insert(key, Entry { target, ..entry });
             continue;
         }

@@ -8,4 +8,4 @@ mod tests;
 
 pub use agent::{Agent, Counts, Key, Target, Verdict};
 pub use machine::{Change, Machine};
-pub use probe::{Outcome, probe};
+pub use probe::{Opening, Outcome, probe};

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tls_worker::api::tls::UpstreamIdentity;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -22,15 +22,23 @@ pub struct Outcome {
     pub text: String,
 }
 
+/// PROXY protocol, version 2, command LOCAL: a connection of the proxy's own, for nobody else (HAProxy's
+/// proxy-protocol.txt, 2.2).
+const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+/// What a backend expects before the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// A header of the PROXY protocol, version 2.
+    pub proxy_v2: bool,
+    /// TLS.
+    pub identity: Option<&'a UpstreamIdentity>,
+}
+
 /// Check once. Never longer than `deadline`.
-pub async fn probe(
-    address: SocketAddr,
-    probe: &Probe,
-    identity: Option<&UpstreamIdentity>,
-    deadline: Duration,
-) -> Outcome {
+pub async fn probe(address: SocketAddr, probe: &Probe, opening: Opening<'_>, deadline: Duration) -> Outcome {
     let began = Instant::now();
-    let (good, what) = match timeout(deadline, ask(address, probe, identity)).await {
+    let (good, what) = match timeout(deadline, ask(address, probe, opening)).await {
         Ok(Ok((good, what))) => (good, what),
         Ok(Err(why)) => (false, why),
         Err(_) => (false, "no answer".into()),
@@ -38,12 +46,8 @@ pub async fn probe(
     Outcome { good, text: format!("{what} after {} ms", began.elapsed().as_millis()) }
 }
 
-async fn ask(
-    address: SocketAddr,
-    probe: &Probe,
-    identity: Option<&UpstreamIdentity>,
-) -> Result<(bool, String), String> {
-    let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+async fn ask(address: SocketAddr, probe: &Probe, opening: Opening<'_>) -> Result<(bool, String), String> {
+    let mut stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
     let Probe::Http { path, host, codes } = probe else { return Ok((true, "connected".into())) };
     let authority = host.clone().unwrap_or_else(|| address.to_string());
     let request = Request::get(path.as_str())
@@ -52,7 +56,10 @@ async fn ask(
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| format!("request: {e}"))?;
-    let code = match identity {
+    if opening.proxy_v2 {
+        stream.write_all(LOCAL).await.map_err(|e| format!("PROXY header: {e}"))?;
+    }
+    let code = match opening.identity {
         None => get(stream, request).await?,
         Some(identity) => {
             let connector = TlsConnector::from(identity.for_probe());

@@ -51,21 +51,21 @@ async fn server() -> (SocketAddr, Arc<AtomicU16>) {
 #[tokio::test]
 async fn a_probe_says_what_it_found() {
     let (address, code) = server().await;
-    assert!(probe(address, &Probe::Tcp, None, LONG).await.good);
-    let outcome = probe(address, &http(&[(200, 299)]), None, LONG).await;
+    assert!(probe(address, &Probe::Tcp, Opening::default(), LONG).await.good);
+    let outcome = probe(address, &http(&[(200, 299)]), Opening::default(), LONG).await;
     assert!(outcome.good && outcome.text.starts_with("HTTP 200 after "), "{outcome:?}");
     code.store(503, Ordering::SeqCst);
-    let outcome = probe(address, &http(&[(200, 299)]), None, LONG).await;
+    let outcome = probe(address, &http(&[(200, 299)]), Opening::default(), LONG).await;
     assert!(!outcome.good && outcome.text.starts_with("HTTP 503 after "), "{outcome:?}");
-    assert!(probe(address, &http(&[(200, 299), (503, 503)]), None, LONG).await.good);
+    assert!(probe(address, &http(&[(200, 299), (503, 503)]), Opening::default(), LONG).await.good);
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let outcome = probe(closed, &Probe::Tcp, None, LONG).await;
+    let outcome = probe(closed, &Probe::Tcp, Opening::default(), LONG).await;
     assert!(!outcome.good && outcome.text.contains("refused"), "{outcome:?}");
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let deadline = Duration::from_millis(20);
-    let outcome = probe(silent.local_addr().unwrap(), &http(&[(200, 299)]), None, deadline).await;
+    let outcome = probe(silent.local_addr().unwrap(), &http(&[(200, 299)]), Opening::default(), deadline).await;
     assert!(!outcome.good && outcome.text.starts_with("no answer after "), "{outcome:?}");
 }
 
@@ -95,7 +95,8 @@ async fn a_probe_over_tls_verifies_as_the_pool_says() {
             Ok(identity) => identity,
             Err(error) => return Outcome { good: false, text: error.to_string() },
         };
-        probe(address, &http(&[(200, 299)]), Some(&identity), LONG).await
+        let opening = Opening { identity: Some(&identity), ..Opening::default() };
+        probe(address, &http(&[(200, 299)]), opening, LONG).await
     };
     let roots = vec![Der(made.cert.der().to_vec())];
     let name = Some("app.example".to_owned());
@@ -121,7 +122,7 @@ async fn the_agent_tells_changes_and_only_changes() {
         fall: 3,
     };
     let counts = Arc::new(Counts::default());
-    let target = Target { pool: "p".into(), address, check, tls: None, counts: Arc::clone(&counts) };
+    let target = Target { pool: "p".into(), address, check, tls: None, proxy_v2: false, counts: Arc::clone(&counts) };
     let (targets, receiver) = watch::channel(vec![target.clone()]);
     let (verdicts, mut told) = mpsc::channel(4);
     let agent = tokio::spawn(Agent { targets: receiver, verdicts }.run());

@@ -291,14 +291,14 @@ impl<D: Datapath> Reconciler<D> {
                     address: backend.address,
                     check: check.clone(),
                     tls: pool.tls.clone(),
+                    proxy_v2: pool.proxy_v2,
                     counts: self.checks.get(&key).cloned().unwrap_or_default(),
                 });
             }
         }
         self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
         self.health.retain(|key, _| self.checks.contains_key(key));
-        let same =
-            |a: &Target, b: &Target| (&a.pool, a.address, &a.check, &a.tls) == (&b.pool, b.address, &b.check, &b.tls);
+        let same = |a: &Target, b: &Target| (&a.pool, a.address) == (&b.pool, b.address) && a.asks_like(b);
         self.targets.send_if_modified(|before| {
             let changed = before.len() != targets.len() || !before.iter().zip(&targets).all(|(a, b)| same(a, b));
             if changed {

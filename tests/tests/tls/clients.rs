@@ -155,10 +155,10 @@ fn told() -> Result<()> {
     let openssl = |words: &str| -> Result<String> {
         Ok(finish(std::process::Command::new("openssl").args(words.split(' ')).current_dir(folder))?.trim().into())
     };
-    let value = |text: String| text.split_once('=').map(|(_, value)| value.to_string()).unwrap_or_default();
+    let value = |text: String| -> String { text.split_once('=').map(|(_, value)| value.into()).unwrap_or_default() };
     let pem = openssl("x509 -in good.pem")?;
     ensure!(header("nsclientcert") == pem.replace('\n', " "), "{}", header("nsclientcert"));
-    let body = |pem: &str| pem.lines().filter(|line| !line.starts_with("---")).collect::<String>();
+    let body = |pem: &str| -> String { pem.lines().filter(|line| !line.starts_with("---")).collect() };
     ensure!(header("client-cert") == format!(":{}:", body(&pem)), "{}", header("client-cert"));
     let issuing = openssl("x509 -in issuing.pem")?;
     ensure!(header("client-cert-chain") == format!(":{}:", body(&issuing)), "{}", header("client-cert-chain"));
@@ -180,7 +180,8 @@ fn told() -> Result<()> {
     let forged = ["-H", "NSClientCert: forged", "-H", "client-cert: :forged:", "-H", "X-VERIFY: SUCCESS"];
     for option in ["--http1.1", "--http2"] {
         for path in ["/", "/quiet"] {
-            let words = [&[option, &url(path)], &forged[..]].concat();
+            let url = url(path);
+            let words = [&[option, &url], &forged[..]].concat();
             ensure!(curl(site.at, &[HOST], &site.here.ca(), &words)?.status(200));
             let seen = site.seen()?.headers;
             ensure!(seen.get("nsclientcert").is_none() && seen.get("client-cert").is_none(), "{seen:?}");

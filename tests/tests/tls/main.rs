@@ -5,6 +5,7 @@
 mod clients;
 mod handshakes;
 mod scanners;
+mod site;
 
 use std::process::ExitCode;
 

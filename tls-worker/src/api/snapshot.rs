@@ -128,7 +128,7 @@ pub struct Pool {
     pub balance: Balance,
     /// The backends, of every state.
     pub backends: Vec<Backend>,
-    /// TLS towards the backends; none: clear text.
+    /// TLS towards the backends; none: clear text. Connections of [`Mode::Passthrough`] have their own, and go without it.
     pub tls: Option<UpstreamTls>,
     /// Deadlines towards backends.
     pub timeouts: BackendTimeouts,

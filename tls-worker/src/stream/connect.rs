@@ -26,7 +26,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
     while let Some(choice) = pool.choose(failed) {
         let backend = &choice.backend;
         let active = Active::begin(backend);
-        match open(pool, backend, &header).await {
+        match open(pool, backend, &header, about.tls.is_none()).await {
             Ok((stream, state)) => return Some(Connected { stream, state, active }),
             Err(error) => {
                 backend.stats.failures.inc(error.failure());

@@ -130,8 +130,8 @@ pub(crate) async fn passthrough(
     }
 }
 
-/// Serve a connection after its handshake.
-pub(crate) async fn tls(stream: ClientTls, client: Client) {
+/// Serve a connection after its handshake. `verified`: whether the client's certificate is good; none: it has none.
+pub(crate) async fn tls(stream: ClientTls, client: Client, verified: Option<bool>) {
     let session = stream.get_ref().1;
     let (name, alpn) = (session.server_name(), session.alpn_protocol());
     let Ok(pool) = client.pool(name, alpn.as_slice()) else {
@@ -142,7 +142,9 @@ pub(crate) async fn tls(stream: ClientTls, client: Client) {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         _ => "TLSv1.2",
     };
-    let about = proxy::About { client: client.peer, service: client.local, name, alpn, tls: Some(version) };
+    let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+    let tls = Some(proxy::Tls { version, verified, resumed });
+    let about = proxy::About { client: client.peer, service: client.local, name, alpn, tls };
     let connected = tokio::select! {
         connected = Box::pin(connect(&client, &pool, &about)) => connected,
         () = client.cut() => return,

@@ -4,10 +4,10 @@ use ppp::v2::{Builder, Command, Protocol, Type, Version};
 use std::io;
 use std::net::SocketAddr;
 
-/// Bits of the TLV `SSL`, 2.2.5: the client came over TLS.
+/// Bits of the TLV `SSL`, 2.2.5: the client came over TLS; it showed a certificate on this connection; in this session.
 const CLIENT_SSL: u8 = 1;
-/// `verify` of the TLV `SSL`: anything but zero where no certificate of the client was verified.
-const NOT_VERIFIED: u32 = 1;
+const CLIENT_CERT_CONN: u8 = 2;
+const CLIENT_CERT_SESS: u8 = 4;
 
 /// What a backend is told.
 pub(super) struct About<'a> {
@@ -19,8 +19,36 @@ pub(super) struct About<'a> {
     pub(super) name: Option<&'a str>,
     /// Application protocol that was agreed on.
     pub(super) alpn: Option<&'a [u8]>,
-    /// Version of the TLS that ended here; none: it did not.
-    pub(super) tls: Option<&'static str>,
+    /// The TLS that ended here; none: it did not.
+    pub(super) tls: Option<Tls>,
+}
+
+/// What a backend is told of TLS.
+pub(super) struct Tls {
+    /// `TLSv1.2`, `TLSv1.3`.
+    pub(super) version: &'static str,
+    /// Whether the client's certificate is good; none: it showed none.
+    pub(super) verified: Option<bool>,
+    /// The session was begun on another connection.
+    pub(super) resumed: bool,
+}
+
+impl Tls {
+    /// Value of the TLV `SSL`.
+    fn value(&self) -> Vec<u8> {
+        let shown = match (self.verified, self.resumed) {
+            (None, _) => 0,
+            (Some(_), true) => CLIENT_CERT_SESS,
+            (Some(_), false) => CLIENT_CERT_SESS | CLIENT_CERT_CONN,
+        };
+        let mut value = vec![CLIENT_SSL | shown];
+        // `verify`: 0 where a certificate was verified, anything else where none was.
+        value.extend(u32::from(self.verified != Some(true)).to_be_bytes());
+        value.push(Type::SSLVersion.into());
+        value.extend((self.version.len() as u16).to_be_bytes());
+        value.extend(self.version.as_bytes());
+        value
+    }
 }
 
 /// The header. An error: the name or the protocol is longer than the format has room for.
@@ -33,13 +61,8 @@ pub(super) fn header(about: &About<'_>) -> io::Result<Vec<u8>> {
     if let Some(name) = about.name {
         builder = builder.write_tlv(Type::Authority, name.as_bytes())?;
     }
-    if let Some(version) = about.tls {
-        let mut ssl = vec![CLIENT_SSL];
-        ssl.extend(NOT_VERIFIED.to_be_bytes());
-        ssl.push(Type::SSLVersion.into());
-        ssl.extend((version.len() as u16).to_be_bytes());
-        ssl.extend(version.as_bytes());
-        builder = builder.write_tlv(Type::SSL, &ssl)?;
+    if let Some(tls) = &about.tls {
+        builder = builder.write_tlv(Type::SSL, &tls.value())?;
     }
     builder.build()
 }
@@ -61,7 +84,7 @@ mod tests {
             service: "[::ffff:198.51.100.2]:443".parse().unwrap(),
             name: Some("a.test"),
             alpn: Some(b"imap"),
-            tls: Some("TLSv1.3"),
+            tls: Some(Tls { version: "TLSv1.3", verified: None, resumed: false }),
         };
         let bytes = header(&about).unwrap();
         let read = Header::try_from(bytes.as_slice()).unwrap();
@@ -71,6 +94,16 @@ mod tests {
         let tlvs: Vec<_> = read.tlvs().map(|t| t.unwrap()).map(|t| (t.kind, t.value.into_owned())).collect();
         let ssl = [&[1, 0, 0, 0, 1, 0x21, 0, 7][..], b"TLSv1.3"].concat();
         assert_eq!(tlvs, [(1, b"imap".to_vec()), (2, b"a.test".to_vec()), (0x20, ssl)]);
+    }
+
+    #[test]
+    fn a_certificate_is_told_with_what_came_of_it() {
+        for (verified, resumed, bits, verify) in
+            [(None, true, 1, 1), (Some(true), false, 7, 0), (Some(true), true, 5, 0), (Some(false), false, 7, 1)]
+        {
+            let value = Tls { version: "TLSv1.2", verified, resumed }.value();
+            assert_eq!(value[..5], [bits, 0, 0, 0, verify], "{verified:?} {resumed}");
+        }
     }
 
     #[test]

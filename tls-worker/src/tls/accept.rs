@@ -94,6 +94,8 @@ fn failure_of(error: &io::Error) -> HandshakeFailure {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::SupportedVersionsExtensionRequired
+            // Which only clients leave out that know nothing of TLS 1.2.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled,
         ) => NoSharedVersion,

@@ -77,20 +77,23 @@ pub(crate) enum Opened {
     Tls(Box<TlsStream<Metered<TcpStream, UpState>>>),
 }
 
-/// A stream for a connection without HTTP; `ahead` is sent first, in clear text.
+/// A stream for a connection without HTTP; `ahead` is sent first, in clear text. `through`: what follows is the client's
+/// own TLS, which no other goes around.
 pub(crate) async fn open(
     pool: &PoolView,
     backend: &Backend,
     ahead: &[u8],
+    through: bool,
 ) -> Result<(Opened, Arc<UpState>), ConnectError> {
-    within_deadline(pool, establish(pool, backend, ahead, |tls| tls.configs.streams.clone())).await
+    let config = |tls: &UpstreamTlsView| (!through).then(|| tls.configs.streams.clone());
+    within_deadline(pool, establish(pool, backend, ahead, config)).await
 }
 
 /// A connection for requests.
 pub(super) async fn connect(pool: &PoolView, backend: &Backend, wants: Wants) -> Result<Kept, ConnectError> {
     let config = |tls: &UpstreamTlsView| match wants {
-        Wants::Any => tls.configs.requests.clone(),
-        Wants::Http1 => tls.configs.http1.clone(),
+        Wants::Any => Some(tls.configs.requests.clone()),
+        Wants::Http1 => Some(tls.configs.http1.clone()),
     };
     let started = async {
         let (stream, state) = establish(pool, backend, &[], config).await?;
@@ -117,16 +120,19 @@ async fn establish(
     pool: &PoolView,
     backend: &Backend,
     ahead: &[u8],
-    config: impl Fn(&UpstreamTlsView) -> Arc<ClientConfig>,
+    config: impl Fn(&UpstreamTlsView) -> Option<Arc<ClientConfig>>,
 ) -> Result<(Opened, Arc<UpState>), ConnectError> {
     let stream = TcpStream::connect(backend.address).await.map_err(ConnectError::Tcp)?;
     let _ = stream.set_nodelay(true);
     let state = Arc::new(UpState::new(backend.stats.clone(), &pool.timeouts));
     let mut stream = Metered::new(stream, state.clone());
     stream.write_all(ahead).await.map_err(ConnectError::Tcp)?;
-    let Some(tls) = &pool.tls else { return Ok((Opened::Clear(stream), state)) };
+    let tls = pool.tls.as_ref();
+    let Some((tls, config)) = tls.and_then(|tls| Some((tls, config(tls)?))) else {
+        return Ok((Opened::Clear(stream), state));
+    };
     let name = tls.identity.server_name(backend.address);
-    let stream = TlsConnector::from(config(tls)).connect(name, stream).await.map_err(ConnectError::Tls)?;
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
     Ok((Opened::Tls(Box::new(stream)), state))
 }
 

@@ -44,7 +44,8 @@ pub(in crate::config) fn tls(
                 .help("set `ca` to the backends' authority, and `verify` to true"),
         );
     }
-    if sni.is_some() && server_name.is_none() && verify {
+    let nothing_to_verify = sni.is_some() && server_name.is_none() && verify;
+    if nothing_to_verify {
         p.push(
             Problem::error(section.span_of("sni"), "`sni` differs from a `server_name` that is not there")
                 .help("write server_name = \"NAME\": what is verified, and sent where `sni` is not set"),
@@ -80,8 +81,9 @@ pub(in crate::config) fn tls(
         protocol: Protocol { min_version, max_version, ..Protocol::default() },
         alpn: alpn.into_iter().map(|at| at.value).collect(),
     };
-    // Without roots, and with versions that cannot be, the problem is told already.
+    // Without roots or a name, and with versions that cannot be, the problem is told already.
     if min_version <= max_version
+        && !nothing_to_verify
         && (!tls.roots.is_empty() || !tls.verify)
         && let Err(error) = upstream_identity(&tls)
     {

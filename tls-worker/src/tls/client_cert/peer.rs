@@ -115,12 +115,17 @@ impl Peer {
         own.is_some_and(|own| tls.policy(own).terms.client_cert == self.policy.terms.client_cert)
     }
 
-    /// What a backend is told of the certificate.
+    /// Whether the client's certificate is good; none: it goes as one without.
+    pub(crate) fn is_verified(&self) -> Option<bool> {
+        self.certificate.as_ref().map(|_| self.outcome == Some(ClientCert::Verified))
+    }
+
     /// `Strict-Transport-Security` of every response.
     pub(crate) fn hsts(&self) -> Option<HeaderValue> {
         self.hsts.clone()
     }
 
+    /// What a backend is told of the certificate.
     pub(crate) fn header(&self, field: ClientCertField) -> Option<HeaderValue> {
         self.certificate.as_ref()?.header(field)
     }
