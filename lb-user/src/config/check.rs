@@ -58,20 +58,6 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
                 .help("modes \"tls\" and \"passthrough\" send it; to HTTP backends clients' addresses go in headers"),
             );
         }
-        let through = services.iter().filter(leads).find(|parsed| parsed.service.mode == Mode::Passthrough);
-        if let (Some(span), Some(through)) = (&pool.tls, through) {
-            p.push(
-                Problem::error(
-                    span.clone(),
-                    format!(
-                        "TLS to backends does not go with service {:?} of mode \"passthrough\"",
-                        through.service.name
-                    ),
-                )
-                .also(through.span.clone(), "it leads here")
-                .help("the client's own TLS goes through to the backend: remove the table, or name another pool"),
-            );
-        }
         let spoken =
             pool.pool.tls.iter().flat_map(|tls| &tls.alpn).find(|name| !["h2", "http/1.1"].contains(&&***name));
         if let (Some(protocol), Some(http)) = (spoken, http) {

@@ -24,8 +24,6 @@ pub(super) struct Parsed {
     pub(super) pool: Pool,
     pub(super) proxy: Range<usize>,
     pub(super) alpn: Range<usize>,
-    /// Where it has TLS.
-    pub(super) tls: Option<Range<usize>>,
 }
 
 pub(super) fn pool(
@@ -59,7 +57,6 @@ pub(super) fn pool(
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let tls_section = section.section(p, "tls");
-    let tls_at = tls_section.as_ref().map(|tls| tls.span.clone());
     let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
     let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
     let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
@@ -67,7 +64,7 @@ pub(super) fn pool(
     let proxy = section.span_of("proxy_protocol");
     section.finish(p);
     let pool = Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_v2, health };
-    Parsed { pool, proxy, alpn, tls: tls_at }
+    Parsed { pool, proxy, alpn }
 }
 
 fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {

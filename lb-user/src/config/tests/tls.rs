@@ -310,7 +310,6 @@ fn each_mistake_of_tls_is_told() {
             "headers",
         ),
         ("proxy_protocol = \"v2\"", "proxy_protocol = \"v1\"", "none of", "\"v2\""),
-        ("proxy_protocol = \"v2\"", "tls.verify = false", "service \"bridge\" of mode \"passthrough\"", "goes through"),
     ];
     for (good, bad, message, help) in table {
         assert_eq!(TLS.matches(good).count(), 1, "the test names one place: {good}");
