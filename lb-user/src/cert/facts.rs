@@ -7,7 +7,6 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use x509_parser::extensions::KeyUsage;
 use x509_parser::oid_registry::{Oid, OidRegistry, asn1_rs::oid};
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509Extension};
 use x509_parser::public_key::PublicKey;
@@ -213,24 +212,23 @@ pub(super) fn must_staple(extensions: &[X509Extension<'_>]) -> bool {
 
 /// Words of keyUsage (RFC 5280, 4.2.1.3).
 pub(super) fn key_usage(extensions: &[X509Extension<'_>]) -> Vec<&'static str> {
-    /// Whether a bit is set, and its word.
-    type Word = (fn(&KeyUsage) -> bool, &'static str);
-    const WORDS: [Word; 9] = [
-        (KeyUsage::digital_signature, "digitalSignature"),
-        (KeyUsage::non_repudiation, "nonRepudiation"),
-        (KeyUsage::key_encipherment, "keyEncipherment"),
-        (KeyUsage::data_encipherment, "dataEncipherment"),
-        (KeyUsage::key_agreement, "keyAgreement"),
-        (KeyUsage::key_cert_sign, "keyCertSign"),
-        (KeyUsage::crl_sign, "cRLSign"),
-        (KeyUsage::encipher_only, "encipherOnly"),
-        (KeyUsage::decipher_only, "decipherOnly"),
-    ];
     let usage = parsed(extensions).find_map(|extension| match extension {
         ParsedExtension::KeyUsage(usage) => Some(*usage),
         _ => None,
     });
-    usage.iter().flat_map(|usage| WORDS.iter().filter(|(has, _)| has(usage)).map(|(_, word)| *word)).collect()
+    let Some(usage) = usage else { return Vec::new() };
+    let words = [
+        (usage.digital_signature(), "digitalSignature"),
+        (usage.non_repudiation(), "nonRepudiation"),
+        (usage.key_encipherment(), "keyEncipherment"),
+        (usage.data_encipherment(), "dataEncipherment"),
+        (usage.key_agreement(), "keyAgreement"),
+        (usage.key_cert_sign(), "keyCertSign"),
+        (usage.crl_sign(), "cRLSign"),
+        (usage.encipher_only(), "encipherOnly"),
+        (usage.decipher_only(), "decipherOnly"),
+    ];
+    words.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).collect()
 }
 
 /// Words of extKeyUsage (RFC 5280, 4.2.1.12), object identifiers where there is no word.

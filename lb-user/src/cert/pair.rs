@@ -2,8 +2,7 @@
 
 use super::blocks::{Block, BlockError, Kind, blocks};
 use super::chain::{self, Chain};
-use super::pkcs12;
-pub use super::pkcs12::Pkcs12Error;
+use super::pkcs12::{self, Pkcs12Error};
 use super::{Facts, KeyKind};
 use tls_worker::api::tls::{TlsError, certified_key};
 use tls_worker::api::{self, Der, Secret};

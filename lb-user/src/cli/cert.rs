@@ -7,6 +7,7 @@ use crate::cert::convert::{ConvertError, convert};
 use crate::cert::inspect::{self, inspect};
 use crate::cert::make::{self, MakeError};
 use crate::cert::pair::{self, PairError};
+use crate::cert::pkcs12::Pkcs12Error;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl ToolError {
             ToolError::Exists(_) => "write to another file, or replace it with --force",
             ToolError::Blocks { .. } => "PEM, DER and PKCS#12 are read",
             ToolError::Pair { error, .. } => match error {
-                PairError::Pkcs12(pair::Pkcs12Error::NoPassword) => "name a file that holds it: --password-file FILE",
+                PairError::Pkcs12(Pkcs12Error::NoPassword) => "name a file that holds it: --password-file FILE",
                 other => other.remedy(),
             },
             ToolError::Password(_) => "write the password as UTF-8 in the first line",

@@ -259,7 +259,7 @@ fn each_mistake_of_tls_is_told() {
         ("unknown_sni = \"refuse\"", "unknown_sni = \"no\"", "none of", "\"default\""),
         ("hsts = true", "hsts = 5", "must be true, false or a table", "max_age"),
         ("include_subdomains = true, ", "", "preload no such host", "include_subdomains"),
-        ("\"NSClientCert\" = \"pem\"", "\"Host\" = \"pem\"", "cannot carry", "x-client-cert"),
+        ("\"NSClientCert\" = \"pem\"", "\"Host\" = \"pem\"", "belongs to the message", "x-client-cert"),
         ("\"NSClientCert\" = \"pem\"", "\"NSClientCert\" = \"der\"", "no part of a certificate", "rfc9440"),
         ("\"x-verify\" =", "\"nsclientcert\" =", "twice", "once"),
         ("mode = \"optional\"", "mode = \"maybe\"", "none of", "\"required\""),

@@ -9,6 +9,7 @@ use super::words;
 use crate::cert::blocks::{Kind, blocks};
 use crate::cert::rfc3339;
 use std::time::{Duration, UNIX_EPOCH};
+use tls_worker::api::tls::client_cert_rules;
 use tls_worker::api::{ClientCertMode, ClientCertRules, Der, ExpiredCrl, OcspMode};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
@@ -66,6 +67,8 @@ pub(super) fn rules(
                 .help("set ocsp = \"optional\" or \"required\", or remove `ocsp_responder`"),
         );
     }
+    let title = section.title.clone();
+    let place = section.span_of("ca");
     section.finish(p);
     let mut roots: Vec<Der> = Vec::new();
     let mut whole = true;
@@ -88,7 +91,17 @@ pub(super) fn rules(
     roots.sort();
     roots.dedup();
     let Some(mode) = mode? else { return Some(None) };
-    whole.then_some(Some(ClientCertRules { mode, roots, depth, crls: lists, expired_crl, ocsp, ocsp_responder }))
+    // Without a root where one is needed, the problem is told already.
+    whole &= !needs_ca || !roots.is_empty();
+    let rules = ClientCertRules { mode, roots, depth, crls: lists, expired_crl, ocsp, ocsp_responder };
+    if whole && let Err(error) = client_cert_rules(&rules) {
+        p.push(
+            Problem::error(place, format!("{title} cannot be kept: {error}"))
+                .help("`ca` names authorities' certificates, `crls` whole revocation lists of theirs"),
+        );
+        whole = false;
+    }
+    whole.then_some(Some(rules))
 }
 
 /// The revocation lists of a file, PEM or DER.
