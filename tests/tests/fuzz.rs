@@ -3,7 +3,10 @@
 
 use std::io::Write as _;
 
-use tls_worker::api::{Command, Event, wire};
+use lb_user::cert::{Facts, blocks::blocks, chain, pair};
+use lb_user::ocsp::{Question, check_response};
+use tls_worker::api::tls::{HelloReader, HelloStep, client_cert_value, client_hello};
+use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, wire};
 
 /// The control socket: whatever bytes arrive, the receiver ends with a message or an error, never a panic, and
 /// never takes more memory than what arrived.
@@ -58,5 +61,89 @@ fn prefix_file() {
         assert!(found.len() <= input.split(|byte| *byte == b'\n').count() && wrong.len() <= 11);
         let text: String = found.iter().map(|network| format!("{network}\n")).collect();
         assert_eq!(lb_user::config::prefix_file(text.as_bytes()), (found, Vec::new()));
+    });
+}
+
+/// What a client of a passthrough service sends first: whatever it is and however it is cut, the reader ends, with the same
+/// word, and a name that it gives is one that routes can have.
+#[test]
+fn client_hello_bytes() {
+    const MAX: usize = 16 << 10;
+    bolero::check!().for_each(|input: &[u8]| {
+        let whole = client_hello(input, MAX);
+        let mut reader = HelloReader::new(MAX);
+        let mut step = HelloStep::NeedMore;
+        for byte in input {
+            step = reader.feed(std::slice::from_ref(byte));
+            if !matches!(step, HelloStep::NeedMore) {
+                break;
+            }
+        }
+        match (&whole, &step) {
+            (HelloStep::Hello(a), HelloStep::Hello(b)) => {
+                assert_eq!((&a.sni, &a.alpn), (&b.sni, &b.alpn));
+                let good = |name: &str| name.len() <= 253 && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+                assert!(a.sni.as_deref().is_none_or(good), "{:?}", a.sni);
+            }
+            (HelloStep::Hello(_), _) | (_, HelloStep::Hello(_)) => panic!("{whole:?} at once, {step:?} byte by byte"),
+            _ => {}
+        }
+    });
+}
+
+/// Files of certificates and keys: any bytes end with objects or with an error that says something.
+#[test]
+fn certificate_files() {
+    bolero::check!().for_each(|input: &[u8]| {
+        if let Err(error) = blocks(input) {
+            assert!(!error.to_string().is_empty());
+        }
+        if let Err(error) = pair::from_files(input, input) {
+            assert!(!error.to_string().is_empty() && !error.remedy().is_empty());
+        }
+        let _ = Facts::of(input);
+        let ordered = chain::order(&[input.to_vec(), input[input.len() / 2..].to_vec()], 0);
+        assert!(!ordered.certificates.is_empty());
+    });
+}
+
+/// A PKCS#12 archive, with its password and with another.
+#[test]
+fn pkcs12_file() {
+    bolero::check!().for_each(|input: &[u8]| {
+        for password in [Some("x"), Some("other"), None] {
+            if let Err(error) = pair::from_pkcs12(input, password) {
+                assert!(!error.to_string().is_empty() && !error.remedy().is_empty());
+            }
+        }
+    });
+}
+
+/// What a responder answers: no bytes but those that the issuer signed say anything.
+#[test]
+fn ocsp_response() {
+    const GOOD: &[u8] = include_bytes!("__fuzz__/ocsp_response/corpus/good");
+    const REVOKED: &[u8] = include_bytes!("__fuzz__/ocsp_response/corpus/revoked");
+    let issuer = include_bytes!("__fuzz__/ocsp_response/issuer.der");
+    let leaf = include_bytes!("__fuzz__/ocsp_response/leaf.der");
+    let question = Question::new(issuer, leaf).unwrap();
+    // When the seeds were made, so that they are in time for ever.
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_600_000);
+    let said = [GOOD, REVOKED].map(|seed| check_response(seed, &question, None, now).unwrap());
+    bolero::check!().for_each(|input: &[u8]| {
+        if let Ok(told) = check_response(input, &question, None, now) {
+            assert!(said.contains(&told), "{told:?}, which the issuer never signed");
+        }
+    });
+}
+
+/// A client's certificate, told to a backend: whatever it holds, each header is one line of printable ASCII.
+#[test]
+fn client_certificate() {
+    bolero::check!().for_each(|input: &[u8]| {
+        for field in ALL_CLIENT_CERT_FIELDS {
+            let told = client_cert_value(field, &[Der(input.to_vec()), Der(input.to_vec())]).unwrap_or_default();
+            assert!(told.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{field:?}: {told:?}");
+        }
     });
 }

@@ -15,7 +15,7 @@ pub mod wire;
 pub mod tls {
     pub use crate::stream::hello::{ClientHello, HelloReader, HelloStep, client_hello};
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
-    pub use crate::tls::{client_cert_header, client_cert_rules};
+    pub use crate::tls::{client_cert_header, client_cert_rules, client_cert_value};
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 

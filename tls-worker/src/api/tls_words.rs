@@ -164,6 +164,23 @@ pub enum ClientCertField {
     Verify,
 }
 
+/// Every field.
+pub const ALL_CLIENT_CERT_FIELDS: [ClientCertField; 13] = [
+    ClientCertField::Pem,
+    ClientCertField::PemUrlencoded,
+    ClientCertField::Rfc9440,
+    ClientCertField::Rfc9440Chain,
+    ClientCertField::Subject,
+    ClientCertField::Issuer,
+    ClientCertField::Serial,
+    ClientCertField::Fingerprint,
+    ClientCertField::FingerprintSha1,
+    ClientCertField::NotBefore,
+    ClientCertField::NotAfter,
+    ClientCertField::San,
+    ClientCertField::Verify,
+];
+
 /// A certificate chain with its key.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Certificate {

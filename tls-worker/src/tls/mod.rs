@@ -13,7 +13,7 @@ mod verify;
 
 pub(crate) use accept::{Accepted, ClientTls, accept, last_words, refuse_plain_http};
 pub(crate) use client_cert::{Answer, Ocsp, Peer};
-pub use client_cert::{client_cert_header, client_cert_rules};
+pub use client_cert::{client_cert_header, client_cert_rules, client_cert_value};
 pub use config::{TlsError, certified_key};
 pub use provider::{known_groups, known_suites, signature_algorithms};
 pub use server::server_tls;

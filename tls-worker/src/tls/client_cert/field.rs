@@ -16,6 +16,13 @@ use x509_parser::time::ASN1Time;
 /// Length of a PEM line (RFC 7468, 2).
 const PEM_LINE: usize = 64;
 
+/// The value of a header for a chain of certificates, leaf first, that was verified: what a backend is told. None: there is
+/// nothing to tell.
+pub fn client_cert_value(field: ClientCertField, chain: &[crate::api::Der]) -> Option<String> {
+    let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.0.as_slice())).collect();
+    text(field, &chain, "SUCCESS")
+}
+
 /// A part of a chain, leaf first; `verify` is its verdict. None where the certificate has no such part, or none that can
 /// be read.
 pub(super) fn text(field: ClientCertField, chain: &[CertificateDer<'_>], verify: &str) -> Option<String> {
@@ -142,26 +149,11 @@ fn push(to: &mut String, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::super::ca::Ca;
     use super::*;
+    use crate::api::ALL_CLIENT_CERT_FIELDS;
     use proptest::prelude::*;
     use rcgen::{DnType, SanType};
 
     /// Every field.
-    const ALL: [ClientCertField; 13] = [
-        ClientCertField::Pem,
-        ClientCertField::PemUrlencoded,
-        ClientCertField::Rfc9440,
-        ClientCertField::Rfc9440Chain,
-        ClientCertField::Subject,
-        ClientCertField::Issuer,
-        ClientCertField::Serial,
-        ClientCertField::Fingerprint,
-        ClientCertField::FingerprintSha1,
-        ClientCertField::NotBefore,
-        ClientCertField::NotAfter,
-        ClientCertField::San,
-        ClientCertField::Verify,
-    ];
-
     /// The example of RFC 9440, appendix A: a leaf (figure 1) and its header (figure 4).
     const RFC_9440_LEAF: &str = "MIIBqDCCAU6gAwIBAgIBBzAKBggqhkjOPQQDAjA6MRswGQYDVQQKDBJMZXQncyBBdXRoZW50aWNhdGUxGzAZBgNV\
         BAMMEkxBIEludGVybWVkaWF0ZSBDQTAeFw0yMDAxMTQyMjU1MzNaFw0yMTAxMjMyMjU1MzNaMA0xCzAJBgNVBAMMAkJDMFkwEwYHKoZIzj0CAQYI\
@@ -239,7 +231,7 @@ mod tests {
                 leaf.params.distinguished_name.push(DnType::OrganizationName, name.as_str());
                 leaf.params.subject_alt_names = vec![SanType::URI(san.as_str().try_into().unwrap())];
             });
-            for field in ALL {
+            for field in ALL_CLIENT_CERT_FIELDS {
                 let told = of(field, &[&der, &der]);
                 let told = told.unwrap_or_else(|| panic!("{field:?} of {name:?}"));
                 prop_assert!(told.bytes().all(|b| (b' '..=b'~').contains(&b)), "{field:?}: {told:?}");
@@ -250,7 +242,7 @@ mod tests {
 
         #[test]
         fn bytes_that_are_no_certificate_are_told_of_as_bytes_alone(der in prop::collection::vec(any::<u8>(), 1..200)) {
-            for field in ALL {
+            for field in ALL_CLIENT_CERT_FIELDS {
                 let told = of(field, &[&der]).unwrap_or_default();
                 prop_assert!(told.bytes().all(|b| (b' '..=b'~').contains(&b)), "{field:?}: {told:?}");
             }

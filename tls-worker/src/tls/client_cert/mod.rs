@@ -11,6 +11,7 @@ mod rules;
 mod verifier;
 mod verify;
 
+pub use field::client_cert_value;
 pub(crate) use ocsp::{Answer, Ocsp};
 pub(crate) use peer::Peer;
 pub(super) use rules::ClientAuth;
