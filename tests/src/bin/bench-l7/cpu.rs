@@ -100,7 +100,12 @@ fn usage(pid: u32) -> Result<Usage> {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm"))?.trim_end().to_owned();
     let mut cpu_ns = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat")).context("this kernel has no schedstat")?;
+        let text = match fs::read_to_string(task?.path().join("schedstat")) {
+            Ok(text) => text,
+            // A thread that ended since the list was read.
+            Err(error) if cpu_ns > 0 && error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).context("this kernel has no schedstat"),
+        };
         cpu_ns += text.split_whitespace().next().context("schedstat is empty")?.parse::<u64>()?;
     }
     let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
