@@ -1,8 +1,8 @@
 //! The one place that names crypto libraries, and decides primitive by primitive which serves.
 //!
 //! ring does everything but three things that aws-lc-rs does: the post-quantum key exchange X25519MLKEM768, which ring
-//! has not; X25519, with which a P-256 handshake costs the edge a fifth less; and RSA signatures, which cost ring half as
-//! much again (docs/bench.md).
+//! has not; X25519, with which a handshake with a P-256 key costs the edge a third less; and RSA signatures, with which one
+//! costs about half of what it does by ring (docs/bench.md).
 
 mod ticket;
 
