@@ -87,8 +87,9 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     // Carries requests, or bytes as they are.
     let carries_requests = matches!(compiled.mode, Mode::Http | Mode::Https);
     let requests = |proto| {
-        let (place, address) = ((view.generation(), index), peer.ip().to_canonical());
-        Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, address, proto, incoming_cpu))
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (place, ends) = ((view.generation(), index), (canonical(peer), canonical(local)));
+        Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, ends, proto, incoming_cpu))
     };
     let bytes = |registration| stream::Client {
         thread: thread.clone(),

@@ -18,30 +18,22 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
                 strict_sni: false,
                 alpn: vec!["h2".into(), "http/1.1".into()],
             }),
-            routes: vec![Route {
-                name: "0".into(),
-                hosts: vec![],
-                path_prefix: None,
-                alpn: vec![],
-                pool: 0,
-                client_cert: vec![],
-            }],
+            routes: vec![Route { name: "0".into(), ..Route::default() }],
             timeouts: ClientTimeouts { handshake: second, header: second, idle: second },
             served_by_header: Some("x-served-by".into()),
             max_connections_per_thread: 10,
+            ..Service::default()
         }],
         pools: vec![Pool {
             name: "app".into(),
-            balance: Balance::RoundRobin,
             backends: vec![Backend { address: "192.0.2.9:80".parse().unwrap(), weight: 1, state: BackendState::Up }],
-            tls: None,
             timeouts: BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             max_idle_per_thread: 4,
-            proxy_v2: false,
+            ..Pool::default()
         }],
         certificates,
         tickets: TicketKeys { keys: vec![Secret::new(vec![7; 48])], lifetime_seconds: 3600 },
-        handshakes: HandshakeLimits::default(),
+        ..Snapshot::default()
     }
 }
 

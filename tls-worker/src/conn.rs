@@ -10,6 +10,7 @@ use crate::tls::{Peer, ServiceTls};
 use crate::view::{ServiceView, View};
 use http::HeaderValue;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -237,6 +238,12 @@ pub(crate) struct Client {
     pub(crate) state: Arc<ConnState>,
     /// Its service; the views change under it with every generation.
     pub(crate) service: Arc<str>,
+    /// The other end of its connection.
+    #[allow(dead_code, reason = "asked through variables")]
+    pub(crate) peer_address: SocketAddr,
+    #[allow(dead_code, reason = "asked through variables")]
+    /// The address that it connected to.
+    pub(crate) local_address: SocketAddr,
     pub(crate) address: HeaderValue,
     pub(crate) proto: HeaderValue,
     /// CPU that the kernel delivered the connection on.
@@ -254,15 +261,18 @@ impl Client {
         state: Arc<ConnState>,
         service: Arc<str>,
         place: (u64, usize),
-        address: std::net::IpAddr,
+        (peer_address, local_address): (SocketAddr, SocketAddr),
         proto: &'static str,
         incoming_cpu: Option<u32>,
     ) -> Self {
-        let address = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        let address = peer_address.ip().to_string();
+        let address = HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown"));
         Client {
             thread,
             state,
             service,
+            peer_address,
+            local_address,
             address,
             proto: HeaderValue::from_static(proto),
             incoming_cpu,
@@ -278,7 +288,8 @@ impl Client {
         let _ = self.bell.set(registration.bell.clone());
     }
 
-    fn peer(&self) -> Option<&Peer> {
+    /// What its TLS handshake settled.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
         self.bell.get()?.peer.get()
     }
 

@@ -84,6 +84,21 @@ impl ServiceView {
         }
     }
 
+    /// Name of the route that a request took.
+    pub(crate) fn route_name(&self, by: Answered) -> Option<&str> {
+        Some(&self.routes[by.route?].name)
+    }
+
+    /// Name of that route's pool.
+    pub(crate) fn pool_name(&self, by: Answered) -> Option<&str> {
+        Some(&self.routes[by.route?].pool)
+    }
+
+    /// The backend that it went to.
+    pub(crate) fn backend(&self, by: Answered) -> Option<SocketAddr> {
+        *self.routes[by.route?].backends.get(by.backend?)?
+    }
+
     /// Count an answered request.
     pub(crate) fn answered(&self, thread: &Thread, by: Answered, code: http::StatusCode, took: Duration) {
         let route = &self.routes[by.route.unwrap_or(self.routes.len() - 1)];

@@ -10,6 +10,7 @@ mod files;
 mod forward;
 mod forwarding;
 mod host;
+mod http;
 mod model;
 mod net;
 mod overlap;

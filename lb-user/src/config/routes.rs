@@ -132,11 +132,9 @@ pub(super) fn in_order(routes: Vec<Route>, pool: Option<usize>, client_cert: &[C
     ranked.sort_by_key(|(host, route)| (*host, path_rank(route), route.alpn.is_empty()));
     let own = pool.map(|pool| Route {
         name: DEFAULT_ROUTE.into(),
-        hosts: Vec::new(),
-        path_prefix: None,
-        alpn: Vec::new(),
         pool,
         client_cert: client_cert.to_vec(),
+        ..Route::default()
     });
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
 }
@@ -155,14 +153,7 @@ mod tests {
 
     fn route(name: &str, hosts: &[&str], path: Option<&str>) -> Route {
         let hosts = hosts.iter().map(|h| h.to_string()).collect();
-        Route {
-            name: name.into(),
-            hosts,
-            path_prefix: path.map(Into::into),
-            alpn: Vec::new(),
-            pool: 0,
-            client_cert: Vec::new(),
-        }
+        Route { name: name.into(), hosts, path_prefix: path.map(Into::into), ..Route::default() }
     }
 
     #[test]

@@ -15,19 +15,10 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
     let service = |(n, name): (usize, &&str)| api::Service {
         name: name.to_string(),
         addresses: vec![api::ListenAddress { address: [127, 0, 0, 1].into(), port: Some(8000 + n as u16) }],
-        mode: api::Mode::Http,
-        tls: None,
-        routes: vec![api::Route {
-            name: DEFAULT_ROUTE.into(),
-            hosts: vec![],
-            path_prefix: None,
-            alpn: vec![],
-            pool: 0,
-            client_cert: vec![],
-        }],
+        routes: vec![api::Route { name: DEFAULT_ROUTE.into(), ..api::Route::default() }],
         timeouts: api::ClientTimeouts { handshake: second, header: second, idle: second },
-        served_by_header: None,
         max_connections_per_thread: 10,
+        ..api::Service::default()
     };
     Config {
         edge: Edge {

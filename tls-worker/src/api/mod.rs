@@ -19,6 +19,11 @@ pub mod tls {
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
+/// Texts with variables, read by the same code here and there.
+pub mod vars {
+    pub use crate::vars::{Template, TemplateError, names};
+}
+
 pub use report::*;
 pub use snapshot::*;
 pub use tls_words::*;

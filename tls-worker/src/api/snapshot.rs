@@ -45,7 +45,7 @@ impl Default for HandshakeLimits {
 }
 
 /// A virtual server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Service {
     /// Name, unique.
     pub name: String,
@@ -75,10 +75,11 @@ pub struct ListenAddress {
 }
 
 /// What a service speaks with its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// HTTP/1.1 and HTTP/2 with prior knowledge, in clear text.
+    #[default]
     Http,
     /// TLS, then HTTP/1.1 or HTTP/2 by ALPN.
     Https,
@@ -89,7 +90,7 @@ pub enum Mode {
 }
 
 /// Which requests go to which pool.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Route {
     /// Name in the config. A route with hosts of different rank stands here once for each rank, under one name.
     pub name: String,
@@ -119,8 +120,15 @@ pub struct ClientTimeouts {
     pub idle: Duration,
 }
 
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        ClientTimeouts { handshake: seconds(10), header: seconds(10), idle: seconds(180) }
+    }
+}
+
 /// Backends that serve the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Pool {
     /// Name, unique.
     pub name: String,
@@ -141,10 +149,11 @@ pub struct Pool {
 }
 
 /// How a backend is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// In turn, by weight (smooth).
+    #[default]
     RoundRobin,
     /// Fewest requests in flight on this thread, relative to weight.
     LeastConnections,
@@ -186,4 +195,11 @@ pub struct BackendTimeouts {
     pub idle: Duration,
     /// An unused connection is kept so long.
     pub keepalive: Duration,
+}
+
+impl Default for BackendTimeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        BackendTimeouts { connect: seconds(5), response: seconds(60), idle: seconds(360), keepalive: seconds(60) }
+    }
 }

@@ -3,6 +3,8 @@
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod body;
+#[allow(dead_code, reason = "asked by what comes one by one")]
+mod exchange;
 mod forward;
 mod gather;
 mod headers;
@@ -14,8 +16,8 @@ mod upgrade;
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
-use crate::view::{Answered, ServiceView, View};
 use body::{RequestBody, ResponseBody};
+use exchange::Exchange;
 use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -32,17 +34,17 @@ fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
-    let current = client.current();
-    let mut by = Answered::default();
-    let mut prepared = match &current {
-        Some((view, service)) => prepare(&client, view, service, request, &mut by),
+    let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
+    let mut prepared = match &mut exchange {
+        Some(exchange) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
         None => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
-        let answered = match &mut prepared {
-            Ok(prepared) => answer(&client, prepared, &mut by).await,
-            Err(fault) => Err(*fault),
+        let answered = match (&mut prepared, &mut exchange) {
+            (Ok(prepared), Some(exchange)) => answer(exchange, prepared).await,
+            (Err(fault), _) => Err(*fault),
+            (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
             if let Fault::Rejected(reason) = fault {
@@ -53,17 +55,23 @@ fn handle(
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
-        if let Some((view, service)) = &current {
-            if let Some(name) = &view.compiled.services[service.index].served_by
-                && let Some(value) = client.served_by(view.generation())
-            {
-                response.headers_mut().insert(name, value);
-            }
-            service.answered(&client.thread, by, response.status(), began.elapsed());
+        if let Some(exchange) = &exchange {
+            finish(exchange, &mut response);
         }
         response.body_mut().hold(in_flight);
         Ok(response)
     }
+}
+
+/// The answer is there, whoever made it: add what every answer of the service has, and count it.
+fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
+    let Exchange { client, view, service, .. } = exchange;
+    if let Some(name) = &view.compiled.services[service.index].served_by
+        && let Some(value) = client.served_by(view.generation())
+    {
+        response.headers_mut().insert(name, value);
+    }
+    service.answered(&client.thread, exchange.by, response.status(), exchange.began.elapsed());
 }
 
 /// A request that is ready to go to a backend of this pool.
@@ -75,27 +83,22 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
 }
 
-fn prepare(
-    client: &Client,
-    view: &Rc<View>,
-    service: &ServiceView,
-    mut request: Request<Incoming>,
-    by: &mut Answered,
-) -> Result<Prepared, Fault> {
-    let authority = headers::check(&request)?;
-    let compiled = &view.compiled.services[service.index];
-    let host = headers::host_of(&authority)?;
-    client.may_ask(compiled.tls.as_deref(), &route::normal_host(host)).map_err(Fault::Rejected)?;
-    let Some(route) = compiled.router.find(host, request.uri().path()) else {
+fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
+    let (client, view) = (exchange.client.clone(), exchange.view.clone());
+    let compiled = &view.compiled.services[exchange.service.index];
+    exchange.authority = headers::check(&request)?;
+    exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
+    client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
+    let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
-    by.route = Some(route);
+    exchange.by.route = Some(route);
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    headers::rebuild_request(&mut parts, &body, authority, client, upgrade_to.as_ref());
+    headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
     let route = &compiled.routes[route];
-    headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, client);
+    headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
     Ok(Prepared {
         pool: view.pools[route.pool].clone(),
@@ -104,18 +107,14 @@ fn prepare(
     })
 }
 
-async fn answer(
-    client: &Rc<Client>,
-    prepared: &mut Prepared,
-    by: &mut Answered,
-) -> Result<Response<ResponseBody>, Fault> {
+async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, by).await?;
+        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
-        return upgrade::switch(client, client_side, response, lease, active);
+        return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;

@@ -97,9 +97,7 @@ mod tests {
             name: String::new(),
             hosts: hosts.iter().map(|h| h.to_string()).collect(),
             path_prefix: path.map(str::to_owned),
-            alpn: vec![],
-            pool: 0,
-            client_cert: vec![],
+            ..api::Route::default()
         }
     }
 

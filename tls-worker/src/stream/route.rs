@@ -77,14 +77,7 @@ mod tests {
 
     fn route(hosts: &[&str], alpn: &[&str]) -> api::Route {
         let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
-        api::Route {
-            name: String::new(),
-            hosts: own(hosts),
-            path_prefix: None,
-            alpn: own(alpn),
-            pool: 0,
-            client_cert: vec![],
-        }
+        api::Route { hosts: own(hosts), alpn: own(alpn), ..api::Route::default() }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stats::{ClientCert, HandshakeFailure};
 use crate::tls::ServiceTls;
 use crate::tls::server::Policy;
 use http::HeaderValue;
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConnection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -25,6 +25,9 @@ pub(crate) struct Peer {
     hsts: Option<HeaderValue>,
     /// SNI.
     server_name: Option<Box<str>>,
+    version: Option<ProtocolVersion>,
+    suite: Option<CipherSuite>,
+    is_http2: bool,
     /// What requests have; not where it was optional and is bad.
     certificate: Option<ClientIdentity>,
     /// What came of asking for a certificate; none: nothing was asked.
@@ -42,7 +45,18 @@ impl Peer {
         // A copy: the policy's own is shared by all threads, and so would be its count of references.
         let hsts = policy.hsts.as_ref().and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let (certificate, outcome, question) = (None, None, None);
-        let mut peer = Peer { policy, hsts, server_name, certificate, outcome, refused: false, question };
+        let mut peer = Peer {
+            policy,
+            hsts,
+            server_name,
+            version: connection.protocol_version(),
+            suite: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+            is_http2: connection.alpn_protocol() == Some(b"h2"),
+            certificate,
+            outcome,
+            refused: false,
+            question,
+        };
         peer.look_at(chain, resumed, UnixTime::now());
         peer
     }
@@ -113,6 +127,37 @@ impl Peer {
     pub(crate) fn holds(&self, tls: &ServiceTls) -> bool {
         let own = tls.select(self.server_name.as_deref());
         own.is_some_and(|own| tls.policy(own).terms.client_cert == self.policy.terms.client_cert)
+    }
+
+    /// The name that the client asked for.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// `1.2` or `1.3`.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match self.version? {
+            ProtocolVersion::TLSv1_2 => Some("1.2"),
+            ProtocolVersion::TLSv1_3 => Some("1.3"),
+            _ => None,
+        }
+    }
+
+    /// Cipher suite, by its IANA name.
+    pub(crate) fn cipher(&self) -> Option<&'static str> {
+        // rustls writes those of TLS 1.3 with a number, which the registry has not.
+        let name = self.suite?.as_str()?;
+        Some(match name {
+            "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+            "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+            "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+            other => other,
+        })
+    }
+
+    /// What is spoken, by its ALPN name.
+    pub(crate) fn alpn(&self) -> &'static str {
+        if self.is_http2 { "h2" } else { "http/1.1" }
     }
 
     /// Whether the client's certificate is good; none: it goes as one without.

@@ -18,7 +18,7 @@ pub(crate) fn http(at: SocketAddr, backends: &[SocketAddr]) -> Snapshot {
         pools: vec![pool("app", backends)],
         certificates: vec![],
         tickets: TicketKeys { keys: vec![Secret::new(vec![7; 48])], lifetime_seconds: 3600 },
-        handshakes: HandshakeLimits::default(),
+        ..Snapshot::default()
     }
 }
 
@@ -74,27 +74,23 @@ pub(crate) fn service(name: &str, at: SocketAddr, routes: Vec<Route>) -> Service
     Service {
         name: name.into(),
         addresses: vec![ListenAddress { address: at.ip(), port: Some(at.port()) }],
-        mode: Mode::Http,
-        tls: None,
         routes,
         timeouts: ClientTimeouts { handshake: ms(20_000), header: ms(20_000), idle: ms(60_000) },
-        served_by_header: None,
         max_connections_per_thread: 1000,
+        ..Service::default()
     }
 }
 
 pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize) -> Route {
     let hosts = hosts.iter().map(|h| h.to_string()).collect();
-    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), alpn: vec![], pool, client_cert: vec![] }
+    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), pool, ..Route::default() }
 }
 
 pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
     let backend = |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up };
     Pool {
         name: name.into(),
-        balance: Balance::RoundRobin,
         backends: backends.iter().map(backend).collect(),
-        tls: None,
         timeouts: BackendTimeouts {
             connect: ms(20_000),
             response: ms(20_000),
@@ -102,6 +98,6 @@ pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             keepalive: ms(60_000),
         },
         max_idle_per_thread: 64,
-        proxy_v2: false,
+        ..Pool::default()
     }
 }

@@ -1,0 +1,1 @@
+//! What only requests have: words of routes, limits, sessions, callouts and the log.

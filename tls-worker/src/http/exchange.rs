@@ -1,0 +1,184 @@
+//! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
+//! variables may ask about it.
+
+use crate::conn::Client;
+use crate::tls::Peer;
+use crate::vars::{Lookup, Source};
+use crate::view::{Answered, ServiceView, View};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A request, from its header to the end of the answer's.
+pub(super) struct Exchange {
+    pub(super) client: Rc<Client>,
+    /// What it is served by, whatever changes meanwhile.
+    pub(super) view: Rc<View>,
+    pub(super) service: Rc<ServiceView>,
+    pub(super) began: Instant,
+    /// Host, lower case, without port; empty until it is known.
+    pub(super) host: Box<str>,
+    /// Authority as the client wrote it.
+    pub(super) authority: HeaderValue,
+    /// Who answered it.
+    pub(super) by: Answered,
+    id: OnceCell<[u8; 32]>,
+}
+
+impl Exchange {
+    pub(super) fn new(client: Rc<Client>, view: Rc<View>, service: Rc<ServiceView>, began: Instant) -> Self {
+        Exchange {
+            client,
+            view,
+            service,
+            began,
+            host: Box::default(),
+            authority: HeaderValue::from_static(""),
+            by: Answered::default(),
+            id: OnceCell::new(),
+        }
+    }
+
+    /// Address of the client.
+    pub(super) fn client_ip(&self) -> IpAddr {
+        self.client.peer_address.ip()
+    }
+
+    /// The request's id: 32 hexadecimal digits of chance.
+    pub(super) fn id(&self) -> &[u8; 32] {
+        self.id.get_or_init(|| {
+            let mut random = [0; 16];
+            // ring's system generator does not fail once the kernel's has begun.
+            let _ = SystemRandom::new().fill(&mut random);
+            std::array::from_fn(|i| {
+                let nibble = random[i / 2] >> (4 * (1 - i % 2)) & 15;
+                b"0123456789abcdef"[usize::from(nibble)]
+            })
+        })
+    }
+
+    /// What may be asked about it, with this header.
+    pub(super) fn facts<'a>(&'a self, head: Head<'a>) -> Facts<'a> {
+        Facts { exchange: self, head, answer: None }
+    }
+}
+
+/// The header of a request, wherever it is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a Uri,
+    pub(super) version: Version,
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl<'a> From<&'a http::request::Parts> for Head<'a> {
+    fn from(parts: &'a http::request::Parts) -> Self {
+        Head { method: &parts.method, uri: &parts.uri, version: parts.version, headers: &parts.headers }
+    }
+}
+
+impl<'a, B> From<&'a http::Request<B>> for Head<'a> {
+    fn from(request: &'a http::Request<B>) -> Self {
+        Head { method: request.method(), uri: request.uri(), version: request.version(), headers: request.headers() }
+    }
+}
+
+/// See the module.
+pub(super) struct Facts<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) head: Head<'a>,
+    /// When there is one.
+    pub(super) answer: Option<(StatusCode, &'a HeaderMap)>,
+}
+
+impl<'a> Facts<'a> {
+    /// The same, when the answer is there.
+    pub(super) fn with_answer(self, status: StatusCode, headers: &'a HeaderMap) -> Self {
+        Facts { answer: Some((status, headers)), ..self }
+    }
+
+    fn peer(&self) -> Option<&Peer> {
+        self.exchange.client.peer()
+    }
+
+    fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        let fields = self.head.headers.get_all(header::COOKIE);
+        let pairs = fields.iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
+        pairs.map(<[u8]>::trim_ascii).find_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            (&pair[..at] == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
+        })
+    }
+
+    fn query_parameter(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let query = self.head.uri.query()?;
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let (_, value) = pairs.find(|(key, _)| key == name)?;
+        Some(match value {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
+    }
+}
+
+fn text(text: impl ToString) -> Option<Cow<'static, [u8]>> {
+    Some(Cow::Owned(text.to_string().into_bytes()))
+}
+
+fn owned<'a>(value: Option<HeaderValue>) -> Option<Cow<'a, [u8]>> {
+    value.map(|value| Cow::Owned(value.as_bytes().to_vec()))
+}
+
+impl Lookup for Facts<'_> {
+    fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
+        let Facts { exchange, head, .. } = self;
+        let client = &exchange.client;
+        let borrowed = |text: &'_ str| -> Option<Cow<'_, [u8]>> { Some(Cow::Owned(text.as_bytes().to_vec())) };
+        match source {
+            Source::ClientIp => text(exchange.client_ip()),
+            Source::ClientPort => text(client.peer_address.port()),
+            Source::ServerIp => text(client.local_address.ip()),
+            Source::ServerPort => text(client.local_address.port()),
+            Source::RequestId => Some(Cow::Borrowed(exchange.id())),
+            Source::Method => Some(head.method.as_str().as_bytes().into()),
+            Source::Scheme => Some(client.proto.as_bytes().into()),
+            Source::Host => Some(exchange.host.as_bytes().into()),
+            Source::Path => Some(head.uri.path().as_bytes().into()),
+            Source::Query => head.uri.query().map(|query| query.as_bytes().into()),
+            Source::Uri => Some(head.uri.path_and_query().map_or("/", |p| p.as_str()).as_bytes().into()),
+            Source::Url => {
+                let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+                let parts = [client.proto.as_bytes(), b"://", exchange.authority.as_bytes(), path.as_bytes()];
+                Some(parts.concat().into())
+            }
+            Source::HttpVersion => borrowed(match head.version {
+                Version::HTTP_2 => "HTTP/2.0",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            }),
+            Source::Header(name) => head.headers.get(name).map(|value| value.as_bytes().into()),
+            Source::QueryParameter(name) => self.query_parameter(name),
+            Source::Cookie(name) => self.cookie(name).map(Cow::Borrowed),
+            Source::PathPart(place) => {
+                let part = head.uri.path().trim_start_matches('/').split('/').nth(place - 1)?;
+                (!part.is_empty()).then(|| part.as_bytes().into())
+            }
+            Source::TlsVersion => self.peer()?.version().map(|version| version.as_bytes().into()),
+            Source::TlsCipher => self.peer()?.cipher().map(|cipher| cipher.as_bytes().into()),
+            Source::TlsSni => self.peer()?.server_name().map(|name| name.as_bytes().into()),
+            Source::TlsAlpn => Some(self.peer()?.alpn().as_bytes().into()),
+            Source::ClientCert(field) => owned(client.certificate_header(*field)),
+            Source::Service => Some(exchange.service.name.as_bytes().into()),
+            Source::Route => exchange.service.route_name(exchange.by).map(|name| name.as_bytes().into()),
+            Source::Pool => exchange.service.pool_name(exchange.by).map(|name| name.as_bytes().into()),
+            Source::Backend => exchange.service.backend(exchange.by).and_then(text),
+            Source::Status => self.answer.and_then(|(status, _)| text(status.as_u16())),
+            Source::ResponseHeader(name) => self.answer?.1.get(name).map(|value| value.as_bytes().into()),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Variables in texts of the config: `https://${request.host}${request.uri}`, or
+//! `${before(base64_decode(after(header('authorization'), 'Basic ')), ':')}`. A text is read once, by [`Template::parse`],
+//! which the control plane calls too to say what is wrong in it, and filled in for a request from whoever answers a
+//! [`Lookup`].
+//!
+//! What cannot be had (no such header, base64 that is none) is *undefined*: a function of it is undefined too, `default`
+//! gives it a value, and in a text it is empty.
+
+mod function;
+mod parse;
+mod source;
+
+pub use parse::TemplateError;
+pub(crate) use source::Source;
+
+use crate::api::ClientCertField;
+use function::Function;
+use std::borrow::Cow;
+
+/// Longest text that a template may make, bytes. What is longer is cut off.
+const MAX_LENGTH: usize = 64 << 10;
+
+/// Answers what a variable holds.
+pub(crate) trait Lookup {
+    /// None: undefined.
+    fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>>;
+}
+
+/// A text with variables, ready to be filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template(Vec<Expr>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Expr {
+    Text(Box<str>),
+    Source(Source),
+    Call(Function, Vec<Expr>),
+}
+
+impl Template {
+    /// Read a text: `${expression}` is filled in, `$$` is a dollar sign, everything else is itself.
+    ///
+    /// # Errors
+    /// Where in the text something is not understood, what, and what to write instead.
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        parse::template(text).map(Template)
+    }
+
+    /// The text for one request. Bytes, for a decoded or a header's value need not be UTF-8.
+    pub(crate) fn fill(&self, from: &dyn Lookup) -> Vec<u8> {
+        let mut text = Vec::new();
+        for piece in &self.0 {
+            if let Some(value) = piece.eval(from) {
+                let room = MAX_LENGTH - text.len();
+                text.extend_from_slice(&value[..value.len().min(room)]);
+            }
+        }
+        text
+    }
+
+    /// The value of a text that is one expression and nothing else, undefined or not; of any other its text.
+    pub(crate) fn value<'a>(&'a self, from: &'a dyn Lookup) -> Option<Cow<'a, [u8]>> {
+        match &self.0[..] {
+            [one] => one.eval(from),
+            _ => Some(self.fill(from).into()),
+        }
+    }
+
+    /// The text, where there is nothing to fill in.
+    pub fn constant(&self) -> Option<&str> {
+        match &self.0[..] {
+            [] => Some(""),
+            [Expr::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for anything that is known only when the backend has answered.
+    pub fn uses_response(&self) -> bool {
+        self.0.iter().any(|expr| expr.any(&|source| source.is_of_response()))
+    }
+
+    /// Fields of the client's certificate that it asks for.
+    pub fn uses_client_cert(&self) -> bool {
+        self.0.iter().any(|expr| expr.any(&|source| matches!(source, Source::ClientCert(_))))
+    }
+}
+
+impl Expr {
+    fn eval<'a>(&'a self, from: &'a dyn Lookup) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Expr::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+            Expr::Source(source) => from.look(source),
+            Expr::Call(Function::Default, arguments) => arguments.iter().find_map(|one| one.eval(from)),
+            Expr::Call(function, arguments) => {
+                let values: Option<Vec<_>> = arguments.iter().map(|one| one.eval(from)).collect();
+                function.call(values?)
+            }
+        }
+    }
+
+    fn any(&self, what: &dyn Fn(&Source) -> bool) -> bool {
+        match self {
+            Expr::Text(_) => false,
+            Expr::Source(source) => what(source),
+            Expr::Call(_, arguments) => arguments.iter().any(|one| one.any(what)),
+        }
+    }
+}
+
+/// Every variable and function by its name in the config, for the documentation's tests.
+pub fn names() -> (Vec<String>, Vec<&'static str>) {
+    let fields = crate::api::ALL_CLIENT_CERT_FIELDS.map(|field: ClientCertField| source::client_cert_name(field));
+    let sources = source::NAMES.iter().map(|(name, _)| (*name).to_owned()).chain(fields).collect();
+    (sources, source::KEYED.iter().chain(function::NAMES.iter().map(|(name, ..)| name)).copied().collect())
+}
+
+#[cfg(test)]
+mod tests;
