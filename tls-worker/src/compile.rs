@@ -3,7 +3,8 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy,
+    Snapshot, TicketKeys,
 };
 use crate::http::route::Router;
 use crate::stream::StreamRouter;
@@ -62,6 +63,8 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    pub(crate) path: PathPolicy,
+    pub(crate) limits: HttpLimits,
 }
 
 /// An [`api::Route`], ready.
@@ -171,6 +174,8 @@ impl Compiled {
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            path: service.path,
+            limits: service.limits,
         })
     }
 

@@ -16,6 +16,7 @@ mod drain;
 mod handshakes;
 mod http;
 mod io;
+mod pipeline;
 mod stats;
 mod stream;
 mod thread;

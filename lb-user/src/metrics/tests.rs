@@ -40,6 +40,7 @@ fn full() -> State {
             handshake_seconds: seconds.clone(),
             rejected: some("bad_host"),
             timeouts: some("idle"),
+            http2_abuse: some("ping"),
             ..Default::default()
         }],
         requests: [2, 5]

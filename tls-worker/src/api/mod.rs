@@ -5,6 +5,7 @@
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
 mod report;
+mod requests;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -19,12 +20,18 @@ pub mod tls {
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
+/// For those who try to break what reads a client's bytes.
+pub mod http1 {
+    pub use crate::http::guard::guard_requests;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
 pub use report::*;
+pub use requests::*;
 pub use snapshot::*;
 pub use tls_words::*;
 

@@ -1,6 +1,7 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::requests::{HttpLimits, PathPolicy};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +64,12 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// What becomes of paths.
+    #[serde(default)]
+    pub path: PathPolicy,
+    /// What clients may send.
+    #[serde(default)]
+    pub limits: HttpLimits,
 }
 
 /// Address and port of a service.

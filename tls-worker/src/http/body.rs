@@ -1,80 +1,23 @@
-//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+//! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::stall::Held;
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, Lease, UpState};
-use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-
-/// A client's body on its way to a backend.
-pub(crate) struct RequestBody {
-    /// None: empty.
-    incoming: Option<Incoming>,
-    /// The connection that it is sent on.
-    state: Option<Arc<UpState>>,
-    /// What the request is served by.
-    view: Option<Rc<View>>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
-    }
-
-    pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None }
-    }
-
-    /// It is to be sent on this connection.
-    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
-        self.state = Some(state);
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if let Some(state) = state {
-            match &polled {
-                Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
-                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
-                Poll::Ready(Some(Err(_))) => state.client_broke(),
-            }
-        }
-        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
 
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
     in_flight: Option<InFlight>,
+    /// Who is told when it waits for its client.
+    held: Option<Rc<Held>>,
 }
 
 enum Kind {
@@ -85,11 +28,11 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None }
+        ResponseBody { kind: Kind::Empty, in_flight: None, held: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None }
+        ResponseBody { kind: Kind::Text(text), in_flight: None, held: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -97,12 +40,25 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
     }
 
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
+    }
+
+    /// Tell when it waits for its client.
+    pub(super) fn watch(&mut self, held: Rc<Held>) {
+        self.held = Some(held);
+    }
+
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        match (&self.held, polled) {
+            (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
+            (Some(held), _) => held.by_nobody(),
+            (None, _) => {}
+        }
     }
 }
 
@@ -136,6 +92,7 @@ impl Body for ResponseBody {
                 }
             }
         }
+        self.tell(&polled);
         polled
     }
 

@@ -1,26 +1,33 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! `normalise` reads whom and what it asks for, `headers` rebuilds it, `route` finds its pool, `forward` gets the backend's
+//! answer, `upgrade` carries what comes after a 101, `respond` makes the edge's own answers. In front of hyper, `guard`
+//! looks at what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 pub(crate) mod body;
 #[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
 mod gather;
+pub(crate) mod guard;
 mod headers;
+mod normalise;
+pub(crate) mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod stall;
 mod upgrade;
 
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
-use body::{RequestBody, ResponseBody};
+use body::ResponseBody;
 use exchange::Exchange;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use request_body::{Measure, RequestBody, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -34,11 +41,14 @@ fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
+    let refused = client.state.pipeline.begin();
+    let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
-    let mut prepared = match &mut exchange {
-        Some(exchange) => prepare(exchange, request),
+    let mut prepared = match (refused, &mut exchange) {
+        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
-        None => Err(Fault::Rejected(Rejection::NoRoute)),
+        (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
@@ -47,10 +57,15 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
+            let mut response = fault.response();
             if let Fault::Rejected(reason) = fault {
                 client.state.stats().rejected.inc(reason);
+                if is_http1 && (refused.is_some() || reason.ends_connection()) {
+                    client.state.pipeline.set_lingers();
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
             }
-            fault.response()
+            response
         });
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
@@ -81,18 +96,26 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// What its body says; none: it has none.
+    upload: Option<Rc<Upload>>,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
-    exchange.authority = headers::check(&request)?;
-    exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
+    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits)?;
+    (exchange.authority, exchange.host) = (asked.authority, asked.host);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
     exchange.by.route = Some(route);
+    let most = compiled.limits.body_bytes;
+    if most > 0 && request.body().size_hint().lower() > most {
+        return Err(Fault::Rejected(Rejection::BodySize));
+    }
+    let upload = (!request.body().is_end_stream()).then(Rc::<Upload>::default);
+    let measure = upload.clone().map(|upload| Measure::new(&compiled.limits, most, request.headers(), upload));
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
@@ -102,14 +125,19 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     parts.extensions.clear();
     Ok(Prepared {
         pool: view.pools[route.pool].clone(),
-        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
+        upload,
     })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await;
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+        answered.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
+    if let Some(upload) = &prepared.upload {
+        upload.set_answered();
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);

@@ -59,6 +59,7 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    add_pairs(&mut to.http2_abuse, from.http2_abuse);
 }
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {
