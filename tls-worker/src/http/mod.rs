@@ -2,8 +2,8 @@
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
+pub(crate) mod authorize;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
 mod gather;
@@ -81,6 +81,8 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Who is asked first.
+    authorizer: Option<usize>,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -104,10 +106,17 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         pool: view.pools[route.pool].clone(),
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
+        authorizer: route.authorizer,
     })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
     let forward::Answer { mut response, lease, active } =
         forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
