@@ -10,7 +10,7 @@ use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -60,6 +60,14 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+        }],
+        authorizers: vec![AuthorizerReport {
+            authorizer: "who".into(),
+            outcomes: some("denied"),
+            cache: some("joined"),
+            failures: some("timeout"),
+            seconds: seconds.clone(),
+            kept: 3,
         }],
     };
     let key = ("p".to_owned(), backend);
@@ -137,6 +145,9 @@ fn values_stand_where_they_belong() {
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
         "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_authorizer_requests_total{authorizer=\"who\",result=\"denied\"} 2",
+        "bailey_authorizer_cache_total{authorizer=\"who\",kind=\"joined\"} 2",
+        "bailey_authorizer_cache_entries{authorizer=\"who\"} 3",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -2,7 +2,7 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -123,6 +123,19 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        authorizers: matched(
+            &a.authorizers,
+            &b.authorizers,
+            |row| row.authorizer.clone(),
+            |a, b| AuthorizerReport {
+                authorizer: either(&a.authorizer, &b.authorizer),
+                outcomes: labelled(&a.outcomes, &b.outcomes, counters),
+                cache: labelled(&a.cache, &b.cache, counters),
+                failures: labelled(&a.failures, &b.failures, counters),
+                seconds: histograms(&a.seconds, &b.seconds),
+                kept: gauges.of(b.kept),
+            },
+        ),
     }
 }
 
@@ -199,6 +212,11 @@ mod tests {
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
             }],
+            authorizers: vec![AuthorizerReport {
+                authorizer: "a".into(),
+                outcomes: vec![("denied".into(), failures)],
+                ..Default::default()
+            }],
         }
     }
 
@@ -209,6 +227,7 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }
 

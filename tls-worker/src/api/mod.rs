@@ -4,8 +4,9 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod authorizer;
+mod http_limits;
 mod report;
-mod requests;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -25,13 +26,19 @@ pub mod http1 {
     pub use crate::http::guard::guard_requests;
 }
 
+/// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
+pub mod requests {
+    pub use crate::http::authorize::check as check_authorizer;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use authorizer::*;
+pub use http_limits::*;
 pub use report::*;
-pub use requests::*;
 pub use snapshot::*;
 pub use tls_words::*;
 

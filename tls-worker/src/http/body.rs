@@ -1,5 +1,7 @@
 //! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+pub(crate) use super::request_body::RequestBody;
+
 use super::stall::Held;
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;

@@ -1,8 +1,8 @@
 //! One request to one backend: choose it, take a connection, send, wait for the header of the answer. What can be
 //! tried again without the backend having seen the request, or without harm if it has, is tried once more.
 
+use super::body::RequestBody;
 use super::headers;
-use super::request_body::RequestBody;
 use super::respond::Fault;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, ConnectError, Lease, Phase, PoolView, Wants, is_refused};

@@ -3,15 +3,15 @@
 //! answer, `upgrade` carries what comes after a 101, `respond` makes the edge's own answers. In front of hyper, `guard`
 //! looks at what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
+pub(crate) mod authorize;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
 mod gather;
 pub(crate) mod guard;
 mod headers;
 mod normalise;
-pub(crate) mod request_body;
+mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
@@ -21,13 +21,13 @@ mod upgrade;
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
-use body::ResponseBody;
+use body::{RequestBody, ResponseBody};
 use exchange::Exchange;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use request_body::{Measure, RequestBody, Upload};
+use request_body::{Measure, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -98,6 +98,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// What its body says; none: it has none.
     upload: Option<Rc<Upload>>,
+    /// Who is asked first.
+    authorizer: Option<usize>,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -128,10 +130,17 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
         upload,
+        authorizer: route.authorizer,
     })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
     let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await;
     let forward::Answer { mut response, lease, active } =
         answered.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;

@@ -56,6 +56,8 @@ fn of(reason: Rejection) -> (StatusCode, &'static str) {
         Rejection::HeaderCount => (431, "431 the header has too many fields\n"),
         Rejection::HeaderSize => (431, "431 the header is too long\n"),
         Rejection::ClientCert => (403, "403 the client certificate is not accepted\n"),
+        Rejection::Denied => (403, "403 this is not allowed\n"),
+        Rejection::Loop => (508, "508 a callout came back as a request\n"),
         Rejection::NoBackend => (503, "503 no backend is available\n"),
         Rejection::Host => (400, "400 exactly one valid host is needed\n"),
         Rejection::Target => (400, "400 the request target is not a path\n"),

@@ -77,6 +77,10 @@ reasons! {
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
         ClientCert = "client_cert",
+        /// A route's authorizer denied it, and the connection was dropped.
+        Denied = "denied",
+        /// A callout of this edge came back to it as a request that needs a callout (508).
+        Loop = "loop",
         /// A request line of other parts than method, target and version, or with a character that no method has.
         RequestLine = "request_line",
         /// Another version than HTTP/1.0 and HTTP/1.1, or none.
@@ -125,8 +129,26 @@ reasons! {
 impl Rejection {
     /// Whether nobody can say what would come next on an HTTP/1.1 connection, or nobody wants to read it.
     pub(crate) fn ends_connection(self) -> bool {
-        use Rejection::{ClientCert, Method, Misdirected, NoBackend, NoRoute};
-        !matches!(self, Method | NoRoute | NoBackend | Misdirected | ClientCert)
+        use Rejection as R;
+        let malformed = matches!(
+            self,
+            R::Host
+                | R::Target
+                | R::RequestLine
+                | R::Version
+                | R::Fragment
+                | R::Path
+                | R::Leading
+                | R::LineEnd
+                | R::Fold
+        );
+        let framing = matches!(
+            self,
+            R::TwoFramings | R::OldChunked | R::TransferEncoding | R::ContentLength | R::Chunk | R::Trailer
+        );
+        let field = matches!(self, R::HeaderName | R::SpaceBeforeColon | R::Control);
+        let limit = matches!(self, R::HeaderCount | R::HeaderSize | R::UriLength | R::BodySize | R::BodySlow);
+        malformed || framing || field || limit
     }
 }
 
@@ -274,5 +296,47 @@ reasons! {
         Reset = "reset",
         /// Silent while a body was open.
         IdleTimeout = "idle_timeout",
+    }
+}
+
+reasons! {
+    /// What came of a request's authorizer.
+    AuthorizerOutcome {
+        /// It may go on.
+        Allowed = "allowed",
+        /// It may not.
+        Denied = "denied",
+        /// Nobody could be asked, and it goes on.
+        FailedOpen = "failed_open",
+        /// Nobody could be asked, and it does not go on.
+        FailedClosed = "failed_closed",
+        /// It is the callout itself, come back.
+        Loop = "loop",
+    }
+}
+
+reasons! {
+    /// How a kept answer was used.
+    CacheUse {
+        /// It was there.
+        Hit = "hit",
+        /// It was not, and was asked for.
+        Miss = "miss",
+        /// It was being asked for.
+        Joined = "joined",
+    }
+}
+
+reasons! {
+    /// Why a callout had no answer.
+    CalloutFailure {
+        /// Not by the deadline.
+        Timeout = "timeout",
+        /// No backend may be chosen.
+        NoBackend = "no_backend",
+        /// No connection, or it broke.
+        Broken = "broken",
+        /// What the texts make of the request is no request.
+        Question = "question",
     }
 }

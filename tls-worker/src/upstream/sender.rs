@@ -1,6 +1,6 @@
 //! Sending a request on a connection, in the HTTP that the backend speaks on it.
 
-use crate::http::request_body::RequestBody;
+use crate::http::body::RequestBody;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
