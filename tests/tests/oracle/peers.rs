@@ -119,7 +119,7 @@ fn apache(folder: &Path, address: SocketAddr) -> Result<Peer> {
 
 fn haproxy(folder: &Path, address: SocketAddr) -> Result<Peer> {
     let config = format!(
-        "global\n log stdout len 8192 format raw local0\ndefaults\n mode http\n log global\n timeout client 60s\n\
+        "global\n tune.http.logurilen 4096\n log stdout len 8192 format raw local0\ndefaults\n mode http\n log global\n timeout client 60s\n\
          timeout connect 5s\n timeout server 5s\n log-format \"%HM %HU\"\n\
          frontend peer\n bind {address}\n http-request return status 200 content-type text/plain string ok\n"
     );

@@ -61,7 +61,10 @@ pub(super) const ROWS: &[Row] = &[
         "GET /a HTTP/1.1¶Host: o¶Upgrade: h2c¶Connection: Upgrade, HTTP2-Settings¶HTTP2-Settings: AAMAAABk¶¶",
         Served(&["GET /a"]),
     ),
-    ("GET /a HTTP/1.1¶Host: o¶Upgrade: websocket¶Connection: Upgrade¶¶", Served(&["GET /a"])),
+    (
+        "GET /a HTTP/1.1¶Host: o¶Upgrade: websocket¶Connection: Upgrade¶Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==¶Sec-WebSocket-Version: 13¶¶",
+        Served(&["GET /a"]),
+    ),
     ("POST /a HTTP/1.1¶Host: o¶Upgrade: x¶Connection: Upgrade¶Content-Length: 3¶¶abc", Served(&["POST /a abc"])),
     ("GET /a HTTP/1.1¶Host: o¶X:¶Y: ¶¶", Served(&["GET /a"])),
     ("GET /a HTTP/1.1¶Host: o¶X: \u{e4}\u{fc}¶¶", Served(&["GET /a"])),
