@@ -5,6 +5,7 @@
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
 mod authorizer;
+mod compression;
 mod report;
 mod snapshot;
 mod tls_words;
@@ -31,6 +32,7 @@ pub mod vars {
 }
 
 pub use authorizer::*;
+pub use compression::*;
 pub use report::*;
 pub use snapshot::*;
 pub use tls_words::*;

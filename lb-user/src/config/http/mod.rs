@@ -1,4 +1,5 @@
 //! What only requests have: words of routes, limits, sessions, callouts and the log.
 
 pub(super) mod authorizer;
+pub(super) mod compression;
 pub(super) mod text;
