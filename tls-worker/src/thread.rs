@@ -123,6 +123,8 @@ pub(crate) struct Thread {
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
     pub(crate) draining: Cell<bool>,
+    /// Answers that are being compressed.
+    pub(crate) compressing: Cell<u32>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) ocsp: Ocsp,
     /// Buffers and pipes of connections without HTTP.
@@ -149,6 +151,7 @@ impl Thread {
             next_connection: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
+            compressing: Cell::new(0),
             relay: Rc::default(),
             view: RefCell::new(Rc::new(empty)),
             listeners: RefCell::default(),

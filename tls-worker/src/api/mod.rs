@@ -5,6 +5,7 @@
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
 mod authorizer;
+mod compression;
 mod http_limits;
 mod report;
 mod snapshot;
@@ -37,6 +38,7 @@ pub mod vars {
 }
 
 pub use authorizer::*;
+pub use compression::*;
 pub use http_limits::*;
 pub use report::*;
 pub use snapshot::*;

@@ -2,6 +2,7 @@
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
 use super::authorizer::Authorizer;
+use super::compression::Compression;
 use super::http_limits::{HttpLimits, PathPolicy};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,9 @@ pub struct Route {
     /// Who is asked first; into [`Snapshot::authorizers`].
     #[serde(default)]
     pub authorizer: Option<usize>,
+    /// Which answers are compressed; none: none is.
+    #[serde(default)]
+    pub compression: Option<Compression>,
 }
 
 /// Deadlines towards clients.

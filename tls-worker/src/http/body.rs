@@ -2,15 +2,19 @@
 
 pub(crate) use super::request_body::RequestBody;
 
+use super::compress::Compressing;
 use super::stall::Held;
+use crate::api::Coding;
 use crate::conn::InFlight;
-use crate::stats::BackendFailure;
+use crate::stats::{BackendFailure, ServiceStats};
+use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
@@ -22,10 +26,28 @@ pub(crate) struct ResponseBody {
     held: Option<Rc<Held>>,
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On the backend's side.
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    /// While it was compressed.
+    #[error("compressing: {0}")]
+    Encoder(std::io::Error),
+}
+
 enum Kind {
     Empty,
     Text(&'static str),
-    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+    Backend {
+        incoming: Incoming,
+        held: Option<(Lease, Active)>,
+    },
+    /// Boxed: few are, and it is large.
+    Compressed(Box<Compressing>),
+    /// What cannot be sent as its header says.
+    Broken(Option<std::io::Error>),
 }
 
 impl ResponseBody {
@@ -45,6 +67,17 @@ impl ResponseBody {
         ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
     }
 
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => {
+                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, held: None }
+            }
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None },
+        }
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
@@ -55,22 +88,19 @@ impl ResponseBody {
         self.held = Some(held);
     }
 
-    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
         match (&self.held, polled) {
             (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
             (Some(held), _) => held.by_nobody(),
             (None, _) => {}
         }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
+            Kind::Compressed(compressing) => return compressing.poll(cx),
+            Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Text(text) => {
                 let bytes = Bytes::from_static(text.as_bytes());
                 self.kind = Kind::Empty;
@@ -94,6 +124,16 @@ impl Body for ResponseBody {
                 }
             }
         }
+        polled.map_err(BodyError::Backend)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_kind(cx);
         self.tell(&polled);
         polled
     }
@@ -101,7 +141,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) => false,
+            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -111,6 +152,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
+            Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
+pub(crate) enum UploadError {
     /// Its connection broke.
     #[error(transparent)]
     Client(#[from] hyper::Error),
@@ -78,13 +78,13 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = UploadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let RequestBody { incoming: Some(incoming), state, view, measure } = &mut *self else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BodyError::Client);
+        let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(UploadError::Client);
         let mut polled = match measure {
             Some(measure) => measure.look(polled, cx),
             None => polled,
@@ -151,9 +151,9 @@ impl Measure {
 
     fn look(
         &mut self,
-        polled: Poll<Option<Result<Frame<Bytes>, BodyError>>>,
+        polled: Poll<Option<Result<Frame<Bytes>, UploadError>>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match polled {
             Poll::Pending => {
                 ready!(self.poll_overdue(cx));
@@ -174,9 +174,9 @@ impl Measure {
         }
     }
 
-    fn ends(&self, reason: Rejection) -> BodyError {
+    fn ends(&self, reason: Rejection) -> UploadError {
         self.upload.fault.set(Some(Fault::Rejected(reason)));
-        BodyError::Limit
+        UploadError::Limit
     }
 
     fn came_in(&mut self) {
