@@ -1,6 +1,7 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
 mod forward;
+mod persistence;
 mod refresh;
 mod tls;
 
@@ -300,6 +301,7 @@ fn the_docs_name_every_key_and_no_other() {
         ("[pool.NAME]", "[pool.a]\nzzzz = 1"),
         ("pool timeouts", "[pool.a.timeouts]\nzzzz = 1"),
         ("[pool.NAME.tls]", "[pool.a.tls]\nzzzz = 1"),
+        ("[pool.NAME.persistence]", "[pool.a.persistence]\nzzzz = 1"),
         ("[pool.NAME.health]", "[pool.a.health]\nzzzz = 1"),
     ];
     for (title, text) in tables {
@@ -308,7 +310,7 @@ fn the_docs_name_every_key_and_no_other() {
         let help = unknown.help.as_deref().unwrap();
         let mut known: Vec<_> = help.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         // Tables within have a heading of their own.
-        known.retain(|key| !(title == "[pool.NAME]" && ["tls", "health"].contains(&key.as_str())));
+        known.retain(|key| !(title == "[pool.NAME]" && ["tls", "persistence", "health"].contains(&key.as_str())));
         known.retain(|key| !(title == "[service.NAME]" && ["shield", "client_cert"].contains(&key.as_str())));
         let mut documented = documented.remove(title).unwrap_or_default();
         for list in [&mut known, &mut documented] {

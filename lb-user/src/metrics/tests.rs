@@ -10,7 +10,7 @@ use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, SessionReport, ThreadReport};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -59,6 +59,13 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+        }],
+        sessions: vec![SessionReport {
+            pool: "p".into(),
+            entries: 3,
+            lookups: some("hit"),
+            removed: some("expired"),
+            untold: 4,
         }],
     };
     let key = ("p".to_owned(), backend);
@@ -136,6 +143,10 @@ fn values_stand_where_they_belong() {
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
         "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_sessions{pool=\"p\"} 3",
+        "bailey_session_lookups_total{pool=\"p\",result=\"hit\"} 2",
+        "bailey_sessions_removed_total{pool=\"p\",cause=\"expired\"} 2",
+        "bailey_session_changes_lost_total 4",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -2,7 +2,7 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, SessionReport, ThreadReport};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -122,6 +122,18 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        sessions: matched(
+            &a.sessions,
+            &b.sessions,
+            |s| s.pool.clone(),
+            |a, b| SessionReport {
+                pool: either(&a.pool, &b.pool),
+                entries: gauges.of(b.entries),
+                lookups: labelled(&a.lookups, &b.lookups, counters),
+                removed: labelled(&a.removed, &b.removed, counters),
+                untold: counters(a.untold, b.untold),
+            },
+        ),
     }
 }
 
@@ -198,6 +210,7 @@ mod tests {
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
             }],
+            sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
         }
     }
 
@@ -207,6 +220,7 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| [s.connections, s.handshake_seconds.count()]));
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
+        all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
         all
     }

@@ -1,6 +1,7 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -146,6 +147,9 @@ pub struct Pool {
     /// protocol header, version 2.
     #[serde(default)]
     pub proxy_v2: bool,
+    /// Clients that come again go to the backend that they had.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
 
 /// How a backend is chosen.
