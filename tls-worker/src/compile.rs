@@ -5,6 +5,7 @@
 use crate::api::{
     self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
 };
+use crate::http::authorize;
 use crate::http::route::Router;
 use crate::persist::Pinning;
 use crate::stream::StreamRouter;
@@ -31,6 +32,9 @@ pub(crate) enum CompileError {
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
+    /// An authorizer.
+    #[error("authorizer {name:?}: {problem}")]
+    Authorizer { name: String, problem: String },
     /// The generation does not rise.
     #[error("generation {given} is not above {current}, which is in force")]
     Generation { given: u64, current: u64 },
@@ -47,6 +51,7 @@ pub(crate) struct Compiled {
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
 /// An [`api::Service`], ready.
@@ -71,6 +76,8 @@ pub(crate) struct CompiledRoute {
     pub(crate) name: Arc<str>,
     pub(crate) pool: usize,
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
+    /// Into [`Compiled::authorizers`].
+    pub(crate) authorizer: Option<usize>,
 }
 
 /// An [`api::Pool`], ready.
@@ -106,6 +113,12 @@ impl Compiled {
             new.pools.push(compile_pool(pool, &snapshot.tickets, last)?);
         }
         names.clear();
+        for authorizer in &snapshot.authorizers {
+            let ready = new
+                .compile_authorizer(authorizer, last)
+                .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
+            new.authorizers.push(ready);
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -150,6 +163,9 @@ impl Compiled {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
+            if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+                return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+            }
             let pool = &self.pools[route.pool];
             if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
                 return Err(format!(
@@ -174,6 +190,16 @@ impl Compiled {
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
         })
+    }
+
+    fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
+        if self.authorizers.iter().any(|known| *known.name == authorizer.name) {
+            return Err("is there twice".into());
+        }
+        let have = self.pools.len();
+        let pool = self.pools.get(authorizer.pool).ok_or(format!("points to pool {} of {have}", authorizer.pool))?;
+        let before = last.authorizers.iter().find(|before| *before.name == authorizer.name);
+        authorize::Ready::new(authorizer, &pool.name, before)
     }
 
     fn compile_tls(
@@ -206,7 +232,7 @@ fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
         Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
+    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert, authorizer: route.authorizer })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

@@ -271,6 +271,11 @@ impl Thread {
             handshakes_waiting: self.stats.handshakes_waiting.get(),
             handshakes_queued: self.stats.handshakes_queued.get(),
         });
+        let view = self.view();
+        for ready in &view.compiled.authorizers {
+            let known = report.authorizers.iter_mut().find(|report| report.authorizer == *ready.name);
+            known.into_iter().for_each(|report| report.kept = ready.kept() as u64);
+        }
         for ((pool, backend), kept) in self.backends.borrow().iter() {
             report.backends.push(crate::api::BackendReport {
                 pool: pool.to_string(),

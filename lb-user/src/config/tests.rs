@@ -1,5 +1,6 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
+mod authorizer;
 mod forward;
 mod persistence;
 mod refresh;

@@ -1,6 +1,7 @@
 //! Metrics: built at each scrape from what the reconciler knows, and served over HTTP for Prometheus.
 
 mod families;
+mod families_authorizer;
 mod families_forward;
 mod families_session;
 mod families_tls;

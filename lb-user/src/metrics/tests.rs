@@ -10,7 +10,8 @@ use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, SessionReport, ThreadReport};
+use tls_worker::api::{AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport};
+use tls_worker::api::{SessionReport, ThreadReport};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -66,6 +67,14 @@ fn full() -> State {
             lookups: some("hit"),
             removed: some("expired"),
             untold: 4,
+        }],
+        authorizers: vec![AuthorizerReport {
+            authorizer: "who".into(),
+            outcomes: some("denied"),
+            cache: some("joined"),
+            failures: some("timeout"),
+            seconds: seconds.clone(),
+            kept: 3,
         }],
     };
     let key = ("p".to_owned(), backend);
@@ -147,6 +156,9 @@ fn values_stand_where_they_belong() {
         "bailey_session_lookups_total{pool=\"p\",result=\"hit\"} 2",
         "bailey_sessions_removed_total{pool=\"p\",cause=\"expired\"} 2",
         "bailey_session_changes_lost_total 4",
+        "bailey_authorizer_requests_total{authorizer=\"who\",result=\"denied\"} 2",
+        "bailey_authorizer_cache_total{authorizer=\"who\",kind=\"joined\"} 2",
+        "bailey_authorizer_cache_entries{authorizer=\"who\"} 3",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

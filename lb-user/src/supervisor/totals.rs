@@ -2,7 +2,8 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, SessionReport, ThreadReport};
+use tls_worker::api::{AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport};
+use tls_worker::api::{SessionReport, ThreadReport};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -134,6 +135,19 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 untold: counters(a.untold, b.untold),
             },
         ),
+        authorizers: matched(
+            &a.authorizers,
+            &b.authorizers,
+            |row| row.authorizer.clone(),
+            |a, b| AuthorizerReport {
+                authorizer: either(&a.authorizer, &b.authorizer),
+                outcomes: labelled(&a.outcomes, &b.outcomes, counters),
+                cache: labelled(&a.cache, &b.cache, counters),
+                failures: labelled(&a.failures, &b.failures, counters),
+                seconds: histograms(&a.seconds, &b.seconds),
+                kept: gauges.of(b.kept),
+            },
+        ),
     }
 }
 
@@ -211,6 +225,11 @@ mod tests {
                 failures: vec![("connect".into(), failures)],
             }],
             sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
+            authorizers: vec![AuthorizerReport {
+                authorizer: "a".into(),
+                outcomes: vec![("denied".into(), failures)],
+                ..Default::default()
+            }],
         }
     }
 
@@ -222,6 +241,7 @@ mod tests {
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }
 

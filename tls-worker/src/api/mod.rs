@@ -4,6 +4,7 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod authorizer;
 mod persistence;
 mod report;
 mod snapshot;
@@ -25,11 +26,17 @@ pub mod sessions {
     pub use crate::persist::open_session_cookie;
 }
 
+/// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
+pub mod requests {
+    pub use crate::http::authorize::check as check_authorizer;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use authorizer::*;
 pub use persistence::*;
 pub use report::*;
 pub use snapshot::*;

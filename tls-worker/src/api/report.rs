@@ -54,6 +54,26 @@ pub struct Report {
     /// By pool that has persistence, summed over threads.
     #[serde(default)]
     pub sessions: Vec<SessionReport>,
+    /// By authorizer, summed over threads.
+    #[serde(default)]
+    pub authorizers: Vec<AuthorizerReport>,
+}
+
+/// One authorizer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AuthorizerReport {
+    /// Its name.
+    pub authorizer: String,
+    /// Requests, by what came of them ("allowed", "denied", "failed_open", "failed_closed", "loop").
+    pub outcomes: Vec<(String, u64)>,
+    /// Uses of kept answers ("hit", "miss", "joined").
+    pub cache: Vec<(String, u64)>,
+    /// Callouts without an answer ("timeout", "no_backend", "broken", "question").
+    pub failures: Vec<(String, u64)>,
+    /// Time of callouts.
+    pub seconds: Histogram,
+    /// Answers that are kept now.
+    pub kept: u64,
 }
 
 /// One thread.

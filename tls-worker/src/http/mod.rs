@@ -1,9 +1,10 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
+//! `gather` puts together what HTTP/2 writes.
 
+pub(crate) mod authorize;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
 mod gather;
@@ -85,6 +86,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// Where the client was before.
     pin: Pin,
+    /// Who is asked first.
+    authorizer: Option<usize>,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -106,10 +109,22 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     parts.extensions.clear();
     let pool = view.pools[route.pool].clone();
     let pin = session::find(exchange, &pool, &mut parts);
-    Ok(Prepared { pin, pool, request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))), upgrade })
+    Ok(Prepared {
+        pin,
+        pool,
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
+        upgrade,
+        authorizer: route.authorizer,
+    })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
     let forward::Answer { mut response, lease, active } =
         forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

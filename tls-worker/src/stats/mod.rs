@@ -7,7 +7,8 @@ mod sum;
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
-use crate::api::{DURATION_BUCKETS, Histogram, Report, RequestReport, ServiceReport, SessionReport};
+use crate::api::{AuthorizerReport, DURATION_BUCKETS, Histogram, Report, RequestReport};
+use crate::api::{ServiceReport, SessionReport};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,6 +146,28 @@ impl ServiceStats {
     }
 }
 
+/// Counters of an authorizer.
+#[derive(Debug, Default)]
+pub(crate) struct AuthorizerStats {
+    pub(crate) outcomes: ByReason<{ AuthorizerOutcome::NAMES.len() }>,
+    pub(crate) cache: ByReason<{ CacheUse::NAMES.len() }>,
+    pub(crate) failures: ByReason<{ CalloutFailure::NAMES.len() }>,
+    pub(crate) seconds: HistogramCells,
+}
+
+impl AuthorizerStats {
+    fn report(&self, authorizer: &str) -> AuthorizerReport {
+        AuthorizerReport {
+            authorizer: authorizer.to_owned(),
+            outcomes: self.outcomes.read(AuthorizerOutcome::NAMES),
+            cache: self.cache.read(CacheUse::NAMES),
+            failures: self.failures.read(CalloutFailure::NAMES),
+            seconds: self.seconds.read(),
+            kept: 0,
+        }
+    }
+}
+
 /// Counters of a backend of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct BackendStats {
@@ -176,11 +199,19 @@ pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
     sessions: HashMap<Arc<str>, Arc<SessionStats>>,
+    authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
 }
 
 impl Registry {
     pub(crate) fn service(&mut self, name: &Arc<str>) -> Arc<ServiceStats> {
         self.services.entry(name.clone()).or_default().clone()
+    }
+
+    pub(crate) fn authorizer(&mut self, name: &Arc<str>) -> Arc<AuthorizerStats> {
+        if let Some(known) = self.authorizers.get(name) {
+            return known.clone();
+        }
+        self.authorizers.entry(name.clone()).or_default().clone()
     }
 
     pub(crate) fn request(&mut self, key: RequestKey) -> Arc<HistogramCells> {
@@ -196,6 +227,7 @@ impl Registry {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
         bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
+        bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -207,6 +239,7 @@ impl Registry {
         Report {
             sessions: self.sessions.iter().map(session).collect(),
             services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
+            authorizers: self.authorizers.iter().map(|(name, stats)| stats.report(name)).collect(),
             requests: self.requests.iter().map(|(key, seconds)| request_report(key, seconds)).collect(),
             ..Report::default()
         }

@@ -1,6 +1,6 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{BackendReport, Report, RequestReport, ServiceReport, SessionReport};
+use crate::api::{AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport, SessionReport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -10,6 +10,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut sessions = HashMap::new();
+    let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
         for s in part.services {
@@ -18,6 +19,9 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for r in part.requests {
             let key = (r.service.clone(), r.route.clone(), r.pool.clone(), r.backend, r.code_class);
             add(&mut requests, key, r, |to: &mut RequestReport, from| to.seconds.merge(&from.seconds));
+        }
+        for a in part.authorizers {
+            add(&mut authorizers, a.authorizer.clone(), a, add_authorizer);
         }
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
@@ -32,6 +36,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
     whole.sessions = sorted(sessions);
+    whole.authorizers = sorted(authorizers);
     whole
 }
 
@@ -65,6 +70,15 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+}
+
+fn add_authorizer(to: &mut AuthorizerReport, from: AuthorizerReport) {
+    add_pairs(&mut to.outcomes, from.outcomes);
+    add_pairs(&mut to.cache, from.cache);
+    add_pairs(&mut to.failures, from.failures);
+    to.seconds.merge(&from.seconds);
+    // Every thread sees the same answers.
+    to.kept = to.kept.max(from.kept);
 }
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod authorizers;
 mod backends;
 mod client_certs;
 mod control;

@@ -1,5 +1,6 @@
 //! `[pool.NAME.persistence]`: clients that come again go to the backend that they had.
 
+use super::text::{self, When};
 use crate::config::files::Files;
 use crate::config::problem::{Problem, Problems};
 use crate::config::scalar::{self, Wrong};
@@ -74,7 +75,7 @@ pub(in crate::config) fn persistence(
     let (v4, v6) = (section.integer(p, "ipv4_prefix", 1..=32), section.integer(p, "ipv6_prefix", 1..=128));
     let name = section.string(p, "name");
     let part = section.integer(p, "part", 1..=64);
-    let key = section.parsed(p, "key", template);
+    let key = section.string(p, "key").and_then(|at| template(&at, p));
     let cookie = cookie(&mut section, p, &pool.value, name.as_ref().filter(|_| kind == Some(Kind::Cookie)), files);
     if let Some(kind) = kind {
         tell_of_others(kind, &section, p);
@@ -96,7 +97,7 @@ pub(in crate::config) fn persistence(
             if !section.has("key") {
                 section.missing("key", "write key = \"${header('x-user')}\"");
             }
-            key.map(|at| secret(at.value))
+            key.map(secret)
         }
         Some(Kind::TlsSession) => {
             p.push(
@@ -228,16 +229,14 @@ fn parameter(text: &str) -> Result<String, Wrong> {
     Err(Wrong::new(format!("{text:?} is no name of a parameter"), "write a name such as \"user\""))
 }
 
-fn template(text: &str) -> Result<String, Wrong> {
-    const HELP: &str = "write what the request says of its client, such as \"${header('x-user')}\"";
-    match Template::parse(text) {
-        Ok(template) if template.constant().is_some() => {
-            Err(Wrong::new(format!("{text:?} is the same for every request"), HELP))
-        }
-        Ok(template) if template.uses_response() => {
-            Err(Wrong::new(format!("{text:?} asks for what only the answer says"), HELP))
-        }
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(Wrong::new(error.to_string(), HELP)),
+fn template(at: &At<&str>, p: &mut Problems) -> Option<String> {
+    let text = text::template(p, at, When::Request)?;
+    if Template::parse(&text).is_ok_and(|template| template.constant().is_some()) {
+        p.push(
+            Problem::error(at.span.clone(), format!("{text:?} is the same for every request"))
+                .help("write what the request says of its client, such as \"${header('x-user')}\""),
+        );
+        return None;
     }
+    Some(text)
 }

@@ -71,7 +71,7 @@ fn what_makes_no_sense_is_told_with_its_place_and_a_remedy() {
         ("type = \"header\"\nname = \"x user\"", "is no header name", "token"),
         ("type = \"key\"", "lacks the key `key`", "header"),
         ("type = \"key\"\nkey = \"all\"", "same for every request", "header"),
-        ("type = \"key\"\nkey = \"${response.status}\"", "only the answer", "header"),
+        ("type = \"key\"\nkey = \"${response.status}\"", "none of yet", "variables"),
         ("type = \"key\"\nkey = \"${heder('x')}\"", "heder", ""),
         ("type = \"source\"\nname = \"x\"", "does not belong to type \"source\"", "\"cookie\""),
         ("type = \"source\"\nipv4_prefix = 33", "out of bounds", "1 to 32"),
