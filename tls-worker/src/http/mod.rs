@@ -1,6 +1,7 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
+//! `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod authorize;
 pub(crate) mod body;
@@ -12,9 +13,11 @@ mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod session;
 mod upgrade;
 
 use crate::conn::{Client, InFlight};
+use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
@@ -82,6 +85,8 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Where the client was before.
+    pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
     /// How the answer may be compressed.
@@ -107,8 +112,11 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
+    let pool = view.pools[route.pool].clone();
+    let pin = session::find(exchange, &pool, &mut parts);
     Ok(Prepared {
-        pool: view.pools[route.pool].clone(),
+        pin,
+        pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
         authorizer: route.authorizer,
@@ -124,14 +132,16 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
         return Ok(refusal);
     }
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
+    session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
     let rules = &exchange.view.compiled.services[exchange.service.index].routes;

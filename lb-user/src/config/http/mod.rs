@@ -2,4 +2,5 @@
 
 pub(super) mod authorizer;
 pub(super) mod compression;
+pub(super) mod persistence;
 pub(super) mod text;
