@@ -4,6 +4,7 @@
 use super::authorizer::Authorizer;
 use super::compression::Compression;
 use super::http_limits::{HttpLimits, PathPolicy};
+use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -164,6 +165,9 @@ pub struct Pool {
     /// protocol header, version 2.
     #[serde(default)]
     pub proxy_v2: bool,
+    /// Clients that come again go to the backend that they had.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
 
 /// How a backend is chosen.

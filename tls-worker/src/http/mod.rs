@@ -1,6 +1,6 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `normalise` reads whom and what it asks for, `headers` rebuilds it, `route` finds its pool, `forward` gets the backend's
-//! answer, `upgrade` carries what comes after a 101, `respond` makes the edge's own answers. In front of hyper, `guard`
+//! answer, `upgrade` carries what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers. In front of hyper, `guard`
 //! looks at what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 pub(crate) mod authorize;
@@ -16,10 +16,12 @@ mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod session;
 mod stall;
 mod upgrade;
 
 use crate::conn::{Client, InFlight};
+use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
@@ -99,6 +101,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// What its body says; none: it has none.
     upload: Option<Rc<Upload>>,
+    /// Where the client was before.
+    pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
     /// How the answer may be compressed.
@@ -130,8 +134,11 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
+    let pool = view.pools[route.pool].clone();
+    let pin = session::find(exchange, &pool, &mut parts);
     Ok(Prepared {
-        pool: view.pools[route.pool].clone(),
+        pin,
+        pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
         upload,
@@ -147,19 +154,21 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     {
         return Ok(refusal);
     }
-    let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await;
+    let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await;
     let forward::Answer { mut response, lease, active } =
         answered.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
     if let Some(upload) = &prepared.upload {
         upload.set_answered();
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
+    session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
     let rules = &exchange.view.compiled.services[exchange.service.index].routes;

@@ -3,4 +3,5 @@
 pub(super) mod authorizer;
 pub(super) mod compression;
 pub(super) mod limits;
+pub(super) mod persistence;
 pub(super) mod text;

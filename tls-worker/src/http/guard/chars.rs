@@ -1,47 +1,31 @@
 //! Which bytes may stand where (RFC 9110, 5.5 and 5.6.2; RFC 3986).
 
 /// Of a method, of a header's name.
-const TOKEN: u8 = 1;
-/// Of a header's value.
-const VALUE: u8 = 2;
-/// Of a request target: printable ASCII.
-const TARGET: u8 = 4;
-
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
+const TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         let b = byte as u8;
         let mark = matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
-        if b.is_ascii_alphanumeric() || mark {
-            classes[byte] |= TOKEN;
-        }
-        // Bytes above ASCII are text of an unknown charset, and common.
-        if b == b'\t' || (b >= b' ' && b != 0x7f) {
-            classes[byte] |= VALUE;
-        }
-        if b > b' ' && b < 0x7f {
-            classes[byte] |= TARGET;
-        }
+        token[byte] = b.is_ascii_alphanumeric() || mark;
         byte += 1;
     }
-    classes
+    token
 };
 
-fn all(bytes: &[u8], class: u8) -> bool {
-    bytes.iter().fold(class, |all, byte| all & CLASSES[usize::from(*byte)]) != 0
-}
-
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TOKEN)
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
+/// No control characters but the tab. Bytes above ASCII are text of an unknown charset, and common.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    all(bytes, VALUE)
+    // Without a way out of the loop and without a table: many bytes at once.
+    !bytes.iter().fold(false, |bad, byte| bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
 }
 
+/// Printable ASCII.
 pub(super) fn is_target(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TARGET)
+    !bytes.is_empty() && !bytes.iter().fold(false, |bad, byte| bad | (*byte <= b' ') | (*byte >= 0x7f))
 }
 
 /// Without the spaces and tabs around it.
