@@ -47,6 +47,7 @@ pub(super) struct Around<'a, 'f> {
     pub(super) policies: Policies,
     pub(super) pools: Refs,
     pub(super) authorizers: Refs,
+    pub(super) access_logs: Refs,
 }
 
 pub(super) fn service(
@@ -93,6 +94,12 @@ fn terminated(
     {
         p.push(tls::service::not_here(section, "authorizer", &[Mode::Http, Mode::Https], mode));
     }
+    let access_log = section.string(p, "access_log").and_then(|at| around.access_logs.resolve(&at, p));
+    if let Some(mode) =
+        mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)).filter(|_| section.has("access_log"))
+    {
+        p.push(tls::service::not_here(section, "access_log", &[Mode::Http, Mode::Https], mode));
+    }
     let common = Common { mode, alpn, client_cert: &headers, authorizer };
     let routes = routes(section, p, &common, pools, &mut around.authorizers);
     let routes = in_order(routes, own_route(pool, &common));
@@ -114,6 +121,7 @@ fn terminated(
             timeouts,
             served_by_header,
             max_connections_per_thread,
+            access_log,
         },
         places,
         span: name.span.clone(),

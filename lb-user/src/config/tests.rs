@@ -1,5 +1,6 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
+mod access_log;
 mod authorizer;
 mod forward;
 mod persistence;
@@ -302,6 +303,7 @@ fn the_docs_name_every_key_and_no_other() {
         ("[pool.NAME]", "[pool.a]\nzzzz = 1"),
         ("pool timeouts", "[pool.a.timeouts]\nzzzz = 1"),
         ("[pool.NAME.tls]", "[pool.a.tls]\nzzzz = 1"),
+        ("[access_log.NAME]", "[access_log.a]\nzzzz = 1"),
         ("[pool.NAME.persistence]", "[pool.a.persistence]\nzzzz = 1"),
         ("[pool.NAME.health]", "[pool.a.health]\nzzzz = 1"),
     ];

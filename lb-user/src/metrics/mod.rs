@@ -3,6 +3,7 @@
 mod families;
 mod families_authorizer;
 mod families_forward;
+mod families_log;
 mod families_session;
 mod families_tls;
 mod family;

@@ -11,6 +11,7 @@ mod totals;
 pub use launch::{Launch, LaunchError, launch};
 pub use sessions::Sessions;
 
+use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::WorkerSide;
 use process::Process;
@@ -82,6 +83,8 @@ pub struct WorkerView {
     pub last_error: Option<String>,
     /// What it told of tables of persistence.
     pub sessions: Sessions,
+    /// Where its access logs go.
+    pub logs: AccessLogs,
 }
 
 /// Asks the supervisor. Cheap to clone.
@@ -130,6 +133,11 @@ impl WorkerHandle {
     /// End the worker, for good.
     pub async fn drain(&self, grace: Duration) -> Result<(), WorkerError> {
         self.ask(|reply| Request::Drain { grace, reply }).await
+    }
+
+    /// Where its access logs go.
+    pub fn logs(&self) -> AccessLogs {
+        self.view.borrow().logs.clone()
     }
 
     /// What is known of it.
@@ -341,6 +349,8 @@ impl Supervisor {
         let mut process = Process::start((self.launch)(), &self.hello, questions, sessions.clone()).await?;
         // The snapshot goes first: a worker that accepts knows its services.
         process.apply(snapshot).await?;
+        let logs = self.view.borrow().logs.clone();
+        process.log_to(&logs, self.hello.threads.len()).await?;
         // And where clients were before.
         for (pool, entries) in sessions.messages(Instant::now()) {
             process.restore(pool, entries).await?;

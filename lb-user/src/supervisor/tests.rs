@@ -62,7 +62,7 @@ async fn fake_worker() -> i32 {
                 answered += 1;
                 continue;
             }
-            Told::Sessions { .. } => continue,
+            Told::Sessions { .. } | Told::Logs => continue,
             Told::ClearSessions { .. } => Event::SessionsCleared { count: 3 },
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {

@@ -1,5 +1,6 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::log::Line;
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, Lease, UpState};
@@ -74,6 +75,8 @@ impl Body for RequestBody {
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// Of the access log.
+    line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
 }
 
@@ -85,11 +88,11 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None }
+        ResponseBody { kind: Kind::Empty, line: None, in_flight: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None }
+        ResponseBody { kind: Kind::Text(text), line: None, in_flight: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -97,7 +100,12 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, line: None, in_flight: None }
+    }
+
+    /// Written when this body is gone.
+    pub(super) fn log(&mut self, line: Line) {
+        self.line = Some(Box::new(line));
     }
 
     /// The request is in flight until this body is gone.
@@ -106,11 +114,8 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+impl ResponseBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Text(text) => {
@@ -135,6 +140,20 @@ impl Body for ResponseBody {
                     lease.backend().stats.failures.inc(failure);
                 }
             }
+        }
+        polled
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = self.poll(cx);
+        let ended = self.is_end_stream();
+        if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
+            line.passed(frame.as_ref().map(Result::as_ref), ended);
         }
         polled
     }

@@ -9,10 +9,12 @@ mod exchange;
 mod forward;
 mod gather;
 mod headers;
+mod log;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
 mod session;
+mod stamp;
 mod upgrade;
 
 use crate::conn::{Client, InFlight};
@@ -58,7 +60,7 @@ fn handle(
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
-        if let Some(exchange) = &exchange {
+        if let Some(exchange) = &mut exchange {
             finish(exchange, &mut response);
         }
         response.body_mut().hold(in_flight);
@@ -67,7 +69,7 @@ fn handle(
 }
 
 /// The answer is there, whoever made it: add what every answer of the service has, and count it.
-fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
+fn finish(exchange: &mut Exchange, response: &mut Response<ResponseBody>) {
     let Exchange { client, view, service, .. } = exchange;
     if let Some(name) = &view.compiled.services[service.index].served_by
         && let Some(value) = client.served_by(view.generation())
@@ -75,6 +77,9 @@ fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
         response.headers_mut().insert(name, value);
     }
     service.answered(&client.thread, exchange.by, response.status(), exchange.began.elapsed());
+    if let Some(begun) = exchange.log.take() {
+        log::answered(begun, exchange, response);
+    }
 }
 
 /// A request that is ready to go to a backend of this pool.
@@ -93,7 +98,12 @@ struct Prepared {
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
-    exchange.authority = headers::check(&request)?;
+    let checked = headers::check(&request);
+    if let Ok(authority) = &checked {
+        exchange.authority = authority.clone();
+    }
+    exchange.log = log::begin(exchange, &request);
+    checked?;
     exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {

@@ -11,6 +11,7 @@ mod client_certs;
 mod control;
 mod guards;
 mod http;
+mod logs;
 mod misdirected;
 mod ocsp;
 mod passthrough;
