@@ -85,6 +85,7 @@ pub(crate) struct CompiledRoute {
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
     /// Into [`Compiled::authorizers`].
     pub(crate) authorizer: Option<usize>,
+    pub(crate) compression: Option<api::Compression>,
 }
 
 /// An [`api::Pool`], ready.
@@ -247,7 +248,13 @@ fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
         Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert, authorizer: route.authorizer })
+    Ok(CompiledRoute {
+        name: route.name.as_str().into(),
+        pool: route.pool,
+        client_cert,
+        authorizer: route.authorizer,
+        compression: route.compression.clone(),
+    })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

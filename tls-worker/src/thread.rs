@@ -127,6 +127,8 @@ pub(crate) struct Thread {
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
     pub(crate) draining: Cell<bool>,
+    /// Answers that are being compressed.
+    pub(crate) compressing: Cell<u32>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) ocsp: Ocsp,
     /// Lines of access logs, on their way out.
@@ -156,6 +158,7 @@ impl Thread {
             closed: Notify::new(),
             draining: Cell::new(false),
             log: Rc::default(),
+            compressing: Cell::new(0),
             relay: Rc::default(),
             view: RefCell::new(Rc::new(empty)),
             listeners: RefCell::default(),

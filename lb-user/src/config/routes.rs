@@ -1,5 +1,6 @@
 //! `[[service.NAME.routes]]`: what goes to which pool, in the order of matching.
 
+use super::http::compression::compression;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
@@ -7,7 +8,7 @@ use super::section::{At, Section};
 use super::tls::service::not_here;
 use super::tls::{client_cert_headers, words};
 use std::ops::Range;
-use tls_worker::api::{ClientCertHeader, Mode, Route};
+use tls_worker::api::{ClientCertHeader, Compression, Mode, Route};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -23,6 +24,7 @@ pub(super) struct Common<'a> {
     pub(super) alpn: &'a [String],
     pub(super) client_cert: &'a [ClientCertHeader],
     pub(super) authorizer: Option<usize>,
+    pub(super) compression: Option<&'a Compression>,
 }
 
 /// `authorizer = "NAME"` of a service or a route; `"none"` takes away what the service says.
@@ -97,6 +99,7 @@ fn route(
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
     let authorizer = authorizer(&mut section, p, common.authorizer, authorizers);
+    let compression = compression(&mut section, p, common.compression);
     if let Some(mode) = common.mode {
         for (key, modes) in KEYS.iter().filter(|(key, modes)| !modes.contains(&mode) && section.has(key)) {
             p.push(not_here(&section, key, modes, mode));
@@ -108,11 +111,12 @@ fn route(
     };
     section.finish(p);
     let hosts = hosts.into_iter().map(|at| at.value).collect();
-    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert, authorizer }))
+    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert, authorizer, compression }))
 }
 
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 4] = [
+const KEYS: [(&str, &[Mode]); 5] = [
+    ("compression", &[Mode::Http, Mode::Https]),
     ("authorizer", &[Mode::Http, Mode::Https]),
     ("path", &[Mode::Http, Mode::Https]),
     ("alpn", &[Mode::Tls, Mode::Passthrough]),
@@ -164,6 +168,7 @@ pub(super) fn own_route(pool: Option<usize>, common: &Common<'_>) -> Option<Rout
         pool: pool?,
         client_cert: common.client_cert.to_vec(),
         authorizer: common.authorizer,
+        compression: common.compression.cloned(),
         ..Route::default()
     })
 }

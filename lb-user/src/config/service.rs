@@ -2,6 +2,7 @@
 
 use super::files::Files;
 use super::host::Host;
+use super::http::compression::compression;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
@@ -89,18 +90,14 @@ fn terminated(
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
     let alpn = tls.as_ref().map(|tls| tls.alpn.as_slice()).unwrap_or_default();
     let authorizer = authorizer(section, p, None, &mut around.authorizers);
-    if let Some(mode) =
-        mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)).filter(|_| section.has("authorizer"))
-    {
-        p.push(tls::service::not_here(section, "authorizer", &[Mode::Http, Mode::Https], mode));
+    let compression = compression(section, p, None);
+    if let Some(mode) = mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)) {
+        for key in ["authorizer", "compression", "access_log"].into_iter().filter(|key| section.has(key)) {
+            p.push(tls::service::not_here(section, key, &[Mode::Http, Mode::Https], mode));
+        }
     }
     let access_log = section.string(p, "access_log").and_then(|at| around.access_logs.resolve(&at, p));
-    if let Some(mode) =
-        mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)).filter(|_| section.has("access_log"))
-    {
-        p.push(tls::service::not_here(section, "access_log", &[Mode::Http, Mode::Https], mode));
-    }
-    let common = Common { mode, alpn, client_cert: &headers, authorizer };
+    let common = Common { mode, alpn, client_cert: &headers, authorizer, compression: compression.as_ref() };
     let routes = routes(section, p, &common, pools, &mut around.authorizers);
     let routes = in_order(routes, own_route(pool, &common));
     tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);

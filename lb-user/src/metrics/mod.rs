@@ -2,6 +2,7 @@
 
 mod families;
 mod families_authorizer;
+mod families_compression;
 mod families_forward;
 mod families_log;
 mod families_session;

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
+    ServiceReport, SessionReport, ThreadReport,
 };
-use tls_worker::api::{SessionReport, ThreadReport};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -43,6 +43,8 @@ fn full() -> State {
             handshake_seconds: seconds.clone(),
             rejected: some("bad_host"),
             timeouts: some("idle"),
+            compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
+            compression_busy: 1,
             ..Default::default()
         }],
         requests: [2, 5]
@@ -164,6 +166,9 @@ fn values_stand_where_they_belong() {
         "bailey_authorizer_requests_total{authorizer=\"who\",result=\"denied\"} 2",
         "bailey_authorizer_cache_total{authorizer=\"who\",kind=\"joined\"} 2",
         "bailey_authorizer_cache_entries{authorizer=\"who\"} 3",
+        "bailey_compressed_responses_total{service=\"web\",coding=\"br\"} 2",
+        "bailey_compressed_bytes_total{service=\"web\",coding=\"br\",direction=\"out\"} 90",
+        "bailey_compression_busy_total{service=\"web\"} 1",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Histogram, Report, RequestReport, ServiceReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
+    ServiceReport, SessionReport, ThreadReport,
 };
-use tls_worker::api::{SessionReport, ThreadReport};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -109,6 +109,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshake_seconds: histograms(&a.handshake_seconds, &b.handshake_seconds),
                 rejected: labelled(&a.rejected, &b.rejected, counters),
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
+                compression: compressed(&a.compression, &b.compression, counters),
+                compression_busy: counters(a.compression_busy, b.compression_busy),
             },
         ),
         requests: matched(
@@ -205,6 +207,18 @@ fn labelled(a: &[(String, u64)], b: &[(String, u64)], counters: Counters) -> Vec
     rows.into_iter().map(|(label, n)| (label.to_owned(), n)).collect()
 }
 
+fn compressed(a: &[CompressionReport], b: &[CompressionReport], counters: Counters) -> Vec<CompressionReport> {
+    let mut rows: BTreeMap<Coding, CompressionReport> = a.iter().map(|row| (row.coding, row.clone())).collect();
+    for row in b {
+        let none = CompressionReport { coding: row.coding, responses: 0, bytes_in: 0, bytes_out: 0 };
+        let before = rows.entry(row.coding).or_insert(none);
+        before.responses = counters(before.responses, row.responses);
+        before.bytes_in = counters(before.bytes_in, row.bytes_in);
+        before.bytes_out = counters(before.bytes_out, row.bytes_out);
+    }
+    rows.into_values().collect()
+}
+
 fn either(a: &str, b: &str) -> String {
     if a.is_empty() { b.to_owned() } else { a.to_owned() }
 }
@@ -224,6 +238,12 @@ mod tests {
                 connections,
                 connections_active: active,
                 handshake_failures: vec![("no_sni".into(), failures)],
+                compression: vec![CompressionReport {
+                    coding: Coding::Br,
+                    responses: connections,
+                    bytes_in: active,
+                    bytes_out: failures,
+                }],
                 handshake_seconds: seconds.clone(),
                 ..Default::default()
             }],
@@ -251,6 +271,7 @@ mod tests {
         all.extend(report.threads.iter().map(|t| t.connections));
         all.extend(report.services.iter().flat_map(|s| [s.connections, s.handshake_seconds.count()]));
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
+        all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.access_logs.iter().flat_map(|l| [l.lines, l.dropped]));
         all.extend(report.sessions.iter().map(|s| s.untold));

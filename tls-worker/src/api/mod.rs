@@ -6,6 +6,7 @@
 
 mod access_log;
 mod authorizer;
+mod compression;
 mod persistence;
 mod report;
 mod snapshot;
@@ -39,6 +40,7 @@ pub mod vars {
 
 pub use access_log::*;
 pub use authorizer::*;
+pub use compression::*;
 pub use persistence::*;
 pub use report::*;
 pub use snapshot::*;

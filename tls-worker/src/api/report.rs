@@ -2,6 +2,7 @@
 //!
 //! Counters are keyed by name, so that they outlive a snapshot that renumbers.
 
+use super::compression::Coding;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -146,6 +147,25 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
     pub timeouts: Vec<(String, u64)>,
+    /// Compressed answers, by coding.
+    #[serde(default)]
+    pub compression: Vec<CompressionReport>,
+    /// Answers that would have been compressed, had the thread not been busy with others.
+    #[serde(default)]
+    pub compression_busy: u64,
+}
+
+/// Compressed answers of one coding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressionReport {
+    /// The coding.
+    pub coding: Coding,
+    /// Answers.
+    pub responses: u64,
+    /// Bytes of their bodies before.
+    pub bytes_in: u64,
+    /// The same after.
+    pub bytes_out: u64,
 }
 
 /// Requests of one kind.

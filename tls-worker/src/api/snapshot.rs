@@ -3,6 +3,7 @@
 
 use super::access_log::AccessLog;
 use super::authorizer::Authorizer;
+use super::compression::Compression;
 use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,9 @@ pub struct Route {
     /// Who is asked first; into [`Snapshot::authorizers`].
     #[serde(default)]
     pub authorizer: Option<usize>,
+    /// Which answers are compressed; none: none is.
+    #[serde(default)]
+    pub compression: Option<Compression>,
 }
 
 /// Deadlines towards clients.

@@ -1,8 +1,11 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::compress::Compressing;
 use super::log::Line;
+use crate::api::Coding;
 use crate::conn::InFlight;
-use crate::stats::BackendFailure;
+use crate::stats::{BackendFailure, ServiceStats};
+use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
 use crate::view::View;
 use bytes::Bytes;
@@ -80,10 +83,28 @@ pub(crate) struct ResponseBody {
     in_flight: Option<InFlight>,
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On the backend's side.
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    /// While it was compressed.
+    #[error("compressing: {0}")]
+    Encoder(std::io::Error),
+}
+
 enum Kind {
     Empty,
     Text(&'static str),
-    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+    Backend {
+        incoming: Incoming,
+        held: Option<(Lease, Active)>,
+    },
+    /// Boxed: few are, and it is large.
+    Compressed(Box<Compressing>),
+    /// What cannot be sent as its header says.
+    Broken(Option<std::io::Error>),
 }
 
 impl ResponseBody {
@@ -108,6 +129,17 @@ impl ResponseBody {
         self.line = Some(Box::new(line));
     }
 
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => {
+                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), line: None, in_flight: None }
+            }
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), line: None, in_flight: None },
+        }
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
@@ -115,9 +147,11 @@ impl ResponseBody {
 }
 
 impl ResponseBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
+            Kind::Compressed(compressing) => return compressing.poll(cx),
+            Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Text(text) => {
                 let bytes = Bytes::from_static(text.as_bytes());
                 self.kind = Kind::Empty;
@@ -141,15 +175,15 @@ impl ResponseBody {
                 }
             }
         }
-        polled
+        polled.map_err(BodyError::Backend)
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll(cx);
         let ended = self.is_end_stream();
         if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
@@ -161,7 +195,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) => false,
+            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -171,6 +206,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
+            Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

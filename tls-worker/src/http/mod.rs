@@ -5,6 +5,7 @@
 
 pub(crate) mod authorize;
 pub(crate) mod body;
+mod compress;
 mod exchange;
 mod forward;
 mod gather;
@@ -93,6 +94,8 @@ struct Prepared {
     pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
+    /// How the answer may be compressed.
+    wish: compress::Wish,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -113,6 +116,8 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let rules = compiled.routes[route].compression.as_ref();
+    let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
@@ -125,6 +130,7 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
         authorizer: route.authorizer,
+        wish,
     })
 }
 
@@ -147,5 +153,13 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     headers::rebuild_response(response.headers_mut());
     session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| ResponseBody::from_backend(incoming, lease, active)))
+    let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
+    let rules = &exchange.view.compiled.services[exchange.service.index].routes;
+    match exchange.by.route.and_then(|route| rules[route].compression.as_ref()) {
+        Some(rules) => {
+            let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
+            Ok(compress::compress(rules, prepared.wish, response, thread, stats))
+        }
+        None => Ok(response),
+    }
 }

@@ -7,8 +7,10 @@ mod sum;
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
-use crate::api::{AccessLogReport, AuthorizerReport, DURATION_BUCKETS, Histogram, Report, RequestReport};
-use crate::api::{ServiceReport, SessionReport};
+use crate::api::{
+    ALL_CODINGS, AccessLogReport, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report,
+    RequestReport, ServiceReport, SessionReport,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -121,6 +123,29 @@ pub(crate) struct ServiceStats {
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+    pub(crate) compression: CompressionStats,
+}
+
+/// Counters of compression, by [`Coding`].
+#[derive(Debug, Default)]
+pub(crate) struct CompressionStats {
+    pub(crate) responses: [Counter; ALL_CODINGS.len()],
+    pub(crate) bytes_in: [Counter; ALL_CODINGS.len()],
+    pub(crate) bytes_out: [Counter; ALL_CODINGS.len()],
+    pub(crate) busy: Counter,
+}
+
+impl CompressionStats {
+    fn report(&self) -> Vec<CompressionReport> {
+        let used = ALL_CODINGS.into_iter().filter(|coding| self.responses[*coding as usize].get() > 0);
+        let row = |coding: Coding| CompressionReport {
+            coding,
+            responses: self.responses[coding as usize].get(),
+            bytes_in: self.bytes_in[coding as usize].get(),
+            bytes_out: self.bytes_out[coding as usize].get(),
+        };
+        used.map(row).collect()
+    }
 }
 
 impl ServiceStats {
@@ -142,6 +167,8 @@ impl ServiceStats {
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
+            compression: self.compression.report(),
+            compression_busy: self.compression.busy.get(),
         }
     }
 }

@@ -80,6 +80,17 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    to.compression_busy += from.compression_busy;
+    for row in from.compression {
+        match to.compression.iter_mut().find(|known| known.coding == row.coding) {
+            Some(known) => {
+                known.responses += row.responses;
+                known.bytes_in += row.bytes_in;
+                known.bytes_out += row.bytes_out;
+            }
+            None => to.compression.push(row),
+        }
+    }
 }
 
 fn add_authorizer(to: &mut AuthorizerReport, from: AuthorizerReport) {

@@ -8,6 +8,7 @@ mod support;
 mod authorizers;
 mod backends;
 mod client_certs;
+mod compression;
 mod control;
 mod guards;
 mod http;

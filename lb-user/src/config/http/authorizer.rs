@@ -224,7 +224,8 @@ fn texts(section: &mut Section<'_>, p: &mut Problems, key: &'static str) -> Vec<
 }
 
 fn allow(mut section: Section<'_>, p: &mut Problems) -> Allow {
-    let status = if section.has("status") { codes(&mut section, p, "status") } else { Vec::new() };
+    let codes = codes(&mut section, p, "status");
+    let status = if section.has("status") { codes } else { Vec::new() };
     let mut tests = Vec::new();
     for (key, test) in
         [("body_equals", TextTest::Equals), ("body_prefix", TextTest::Prefix), ("body_contains", TextTest::Contains)]

@@ -2,5 +2,6 @@
 
 pub(super) mod access_log;
 pub(super) mod authorizer;
+pub(super) mod compression;
 pub(super) mod persistence;
 pub(super) mod text;
