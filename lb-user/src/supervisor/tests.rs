@@ -1,5 +1,6 @@
 //! A real process on the other side: this test binary, run again as a worker that knows only the protocol.
 
+use super::backoff::STEADY;
 use super::*;
 use crate::datapath::Listener;
 use std::net::SocketAddr;
