@@ -3,7 +3,8 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy,
+    Snapshot, TicketKeys,
 };
 use crate::http::authorize;
 use crate::http::route::Router;
@@ -75,6 +76,8 @@ pub(crate) struct CompiledService {
     pub(crate) max_connections: u64,
     /// Into [`Compiled::logs`].
     pub(crate) access_log: Option<usize>,
+    pub(crate) path: PathPolicy,
+    pub(crate) limits: HttpLimits,
 }
 
 /// An [`api::Route`], ready.
@@ -205,6 +208,8 @@ impl Compiled {
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
             access_log: service.access_log.filter(|_| has_http),
+            path: service.path,
+            limits: service.limits,
         })
     }
 

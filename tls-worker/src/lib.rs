@@ -18,6 +18,7 @@ mod http;
 mod io;
 mod log;
 mod persist;
+mod pipeline;
 mod stats;
 mod stream;
 mod thread;

@@ -3,6 +3,7 @@
 mod access_log;
 mod authorizer;
 mod forward;
+mod limits;
 mod persistence;
 mod refresh;
 mod tls;

@@ -4,6 +4,7 @@
 use super::access_log::AccessLog;
 use super::authorizer::Authorizer;
 use super::compression::Compression;
+use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,12 @@ pub struct Service {
     /// Into [`Snapshot::access_logs`]; none: nothing is written of its requests.
     #[serde(default)]
     pub access_log: Option<usize>,
+    /// What becomes of paths.
+    #[serde(default)]
+    pub path: PathPolicy,
+    /// What clients may send.
+    #[serde(default)]
+    pub limits: HttpLimits,
 }
 
 /// Address and port of a service.

@@ -1,13 +1,15 @@
-//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+//! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+
+pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
 use super::log::Line;
+use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
 use crate::stats::{BackendFailure, ServiceStats};
 use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
-use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,64 +18,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A client's body on its way to a backend.
-pub(crate) struct RequestBody {
-    /// None: empty.
-    incoming: Option<Incoming>,
-    /// The connection that it is sent on.
-    state: Option<Arc<UpState>>,
-    /// What the request is served by.
-    view: Option<Rc<View>>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
-    }
-
-    pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None }
-    }
-
-    /// It is to be sent on this connection.
-    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
-        self.state = Some(state);
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if let Some(state) = state {
-            match &polled {
-                Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
-                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
-                Poll::Ready(Some(Err(_))) => state.client_broke(),
-            }
-        }
-        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
@@ -81,6 +25,8 @@ pub(crate) struct ResponseBody {
     /// Of the access log.
     line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
+    /// Who is told when it waits for its client.
+    held: Option<Rc<Held>>,
 }
 
 /// Why a response's body broke off.
@@ -108,12 +54,16 @@ enum Kind {
 }
 
 impl ResponseBody {
+    fn of(kind: Kind) -> Self {
+        ResponseBody { kind, line: None, in_flight: None, held: None }
+    }
+
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, line: None, in_flight: None }
+        ResponseBody::of(Kind::Empty)
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), line: None, in_flight: None }
+        ResponseBody::of(Kind::Text(text))
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -121,22 +71,15 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, line: None, in_flight: None }
-    }
-
-    /// Written when this body is gone.
-    pub(super) fn log(&mut self, line: Line) {
-        self.line = Some(Box::new(line));
+        ResponseBody::of(Kind::Backend { incoming, held: Some((lease, active)) })
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => {
-                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), line: None, in_flight: None }
-            }
+            Ok(compressing) => ResponseBody::of(Kind::Compressed(Box::new(compressing))),
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), line: None, in_flight: None },
+            Err(error) => ResponseBody::of(Kind::Broken(Some(error))),
         }
     }
 
@@ -144,10 +87,26 @@ impl ResponseBody {
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
-}
 
-impl ResponseBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Written when this body is gone.
+    pub(super) fn log(&mut self, line: Line) {
+        self.line = Some(Box::new(line));
+    }
+
+    /// Tell when it waits for its client.
+    pub(super) fn watch(&mut self, held: Rc<Held>) {
+        self.held = Some(held);
+    }
+
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        match (&self.held, polled) {
+            (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
+            (Some(held), _) => held.by_nobody(),
+            (None, _) => {}
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
@@ -184,7 +143,8 @@ impl Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.poll(cx);
+        let polled = self.poll_kind(cx);
+        self.tell(&polled);
         let ended = self.is_end_stream();
         if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
             line.passed(frame.as_ref().map(Result::as_ref), ended);

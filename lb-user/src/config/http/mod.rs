@@ -3,5 +3,6 @@
 pub(super) mod access_log;
 pub(super) mod authorizer;
 pub(super) mod compression;
+pub(super) mod limits;
 pub(super) mod persistence;
 pub(super) mod text;
