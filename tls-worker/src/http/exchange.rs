@@ -1,6 +1,8 @@
 //! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
 //! variables may ask about it.
 
+use super::log::Begun;
+use super::stamp::Stamp;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -11,7 +13,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A request, from its header to the end of the answer's.
 pub(super) struct Exchange {
@@ -26,6 +28,8 @@ pub(super) struct Exchange {
     pub(super) authority: HeaderValue,
     /// Who answered it.
     pub(super) by: Answered,
+    /// What its line in the access log begins with.
+    pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -39,6 +43,7 @@ impl Exchange {
             host: Box::default(),
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
+            log: None,
             id: OnceCell::new(),
         }
     }
@@ -59,6 +64,11 @@ impl Exchange {
                 b"0123456789abcdef"[usize::from(nibble)]
             })
         })
+    }
+
+    /// When it came, on the wall's clock.
+    fn came(&self) -> Stamp {
+        Stamp::of(SystemTime::now() - self.began.elapsed())
     }
 
     /// What may be asked about it, with this header.
@@ -97,6 +107,11 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// The same, when the answer is there.
+    pub(super) fn with_answer(self, status: StatusCode, headers: &'a HeaderMap) -> Self {
+        Facts { answer: Some((status, headers)), ..self }
+    }
+
     fn peer(&self) -> Option<&Peer> {
         self.exchange.client.peer()
     }
@@ -173,6 +188,14 @@ impl Lookup for Facts<'_> {
             Source::Pool => exchange.service.pool_name(exchange.by).map(|name| name.as_bytes().into()),
             Source::Backend => exchange.service.backend(exchange.by).and_then(text),
             Source::Status => self.answer.and_then(|(status, _)| text(status.as_u16())),
+            Source::HeaderSeconds => {
+                self.answer.and_then(|_| text(format!("{:.6}", exchange.began.elapsed().as_secs_f64())))
+            }
+            Source::Time => text(exchange.came().iso8601()),
+            Source::TimeUnix => text(exchange.came().unix()),
+            Source::TimeClf => text(exchange.came().clf()),
+            // Of the access log alone, which knows them when it has all else.
+            Source::ResponseBytes | Source::Seconds | Source::ResponseEnd => None,
             Source::ResponseHeader(name) => self.answer?.1.get(name).map(|value| value.as_bytes().into()),
         }
     }

@@ -12,6 +12,7 @@ mod compression;
 mod control;
 mod guards;
 mod http;
+mod logs;
 mod misdirected;
 mod ocsp;
 mod passthrough;
