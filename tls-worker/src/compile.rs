@@ -2,10 +2,9 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
-};
-use crate::http::route::Router;
+use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
+use crate::http::CompiledRoute;
+use crate::http::route::{Patterns, Router};
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
@@ -46,6 +45,7 @@ pub(crate) struct Compiled {
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    patterns: Patterns,
 }
 
 /// An [`api::Service`], ready.
@@ -62,14 +62,6 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
-}
-
-/// An [`api::Route`], ready.
-#[derive(Debug)]
-pub(crate) struct CompiledRoute {
-    pub(crate) name: Arc<str>,
-    pub(crate) pool: usize,
-    pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
 }
 
 /// An [`api::Pool`], ready.
@@ -90,8 +82,12 @@ impl Compiled {
         if snapshot.generation <= last.generation {
             return Err(CompileError::Generation { given: snapshot.generation, current: last.generation });
         }
-        let mut new =
-            Compiled { generation: snapshot.generation, handshakes: snapshot.handshakes, ..Compiled::default() };
+        let mut new = Compiled {
+            generation: snapshot.generation,
+            handshakes: snapshot.handshakes,
+            patterns: last.patterns.next(),
+            ..Compiled::default()
+        };
         for certificate in snapshot.certificates {
             let key = certified_key(&certificate, last)?;
             new.certificates.push((certificate, key));
@@ -116,6 +112,7 @@ impl Compiled {
         let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
         let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
         new.client_cert_names = names.into_iter().collect();
+        new.patterns = new.patterns.done();
         Ok(new)
     }
 
@@ -143,35 +140,46 @@ impl Compiled {
                 return Err(format!("address {} port {port} is already that of service {other:?}", key.0));
             }
         }
+        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         for route in &service.routes {
-            if route.pool >= self.pools.len() {
-                let (name, pool, have) = (&route.name, route.pool, self.pools.len());
-                return Err(format!("route {name:?} points to pool {pool} of {have}"));
-            }
-            let pool = &self.pools[route.pool];
-            if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
+            self.check_pools(route, has_http)?;
+        }
+        let (requests, streams) =
+            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
+        let parse =
+            |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
+        let tls = self.compile_tls(service, tickets, last)?.map(Arc::new);
+        let patterns = &mut self.patterns;
+        Ok(CompiledService {
+            name: service.name.as_str().into(),
+            mode: service.mode,
+            tls,
+            router: Router::new(requests, patterns)?,
+            streams: StreamRouter::new(streams),
+            routes: service.routes.iter().map(|route| CompiledRoute::new(route, patterns)).collect::<Result<_, _>>()?,
+            timeouts: service.timeouts,
+            served_by: service.served_by_header.as_ref().map(parse).transpose()?,
+            max_connections: service.max_connections_per_thread.into(),
+        })
+    }
+
+    fn check_pools(&self, route: &api::Route, has_http: bool) -> Result<(), String> {
+        if !has_http && (route.answer.is_some() || !route.split.is_empty()) {
+            return Err(format!("route {:?}: without HTTP, one pool takes its connections", route.name));
+        }
+        for index in route.pools() {
+            let Some(pool) = self.pools.get(index) else {
+                let (name, have) = (&route.name, self.pools.len());
+                return Err(format!("route {name:?} points to pool {index} of {have}"));
+            };
+            if pool.proxy_v2 && has_http {
                 return Err(format!(
                     "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
                     route.name, pool.name
                 ));
             }
         }
-        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
-        let (requests, streams) =
-            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
-        let parse =
-            |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
-        Ok(CompiledService {
-            name: service.name.as_str().into(),
-            mode: service.mode,
-            tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
-            router: Router::new(requests),
-            streams: StreamRouter::new(streams),
-            routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
-            timeouts: service.timeouts,
-            served_by: service.served_by_header.as_ref().map(parse).transpose()?,
-            max_connections: service.max_connections_per_thread.into(),
-        })
+        Ok(())
     }
 
     fn compile_tls(
@@ -196,15 +204,6 @@ impl Compiled {
         let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
         ready.map(Some).map_err(|e| e.to_string())
     }
-}
-
-fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
-    let header = |header: &api::ClientCertHeader| {
-        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
-        Ok::<_, String>((name, header.value))
-    };
-    let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

@@ -239,9 +239,7 @@ pub(crate) struct Client {
     /// Its service; the views change under it with every generation.
     pub(crate) service: Arc<str>,
     /// The other end of its connection.
-    #[allow(dead_code, reason = "asked through variables")]
     pub(crate) peer_address: SocketAddr,
-    #[allow(dead_code, reason = "asked through variables")]
     /// The address that it connected to.
     pub(crate) local_address: SocketAddr,
     pub(crate) address: HeaderValue,

@@ -73,7 +73,7 @@ impl Config {
 
     /// Pools, by index, that a route of a terminated service leads to.
     pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
-        self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool))
+        self.services.iter().flat_map(|service| service.routes.iter().flat_map(tls_worker::api::Route::pools))
     }
 }
 

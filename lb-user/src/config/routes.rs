@@ -1,13 +1,17 @@
-//! `[[service.NAME.routes]]`: what goes to which pool, in the order of matching.
+//! `[[service.NAME.routes]]`: what goes where, in the order of matching.
 
+use super::http::actions::Actions;
+use super::http::matches::{self, Matches};
+use super::http::order::{self, Placed};
+use super::http::{HTTP, ROUTE_KEYS};
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
-use super::section::{At, Section};
+use super::section::Section;
 use super::tls::service::not_here;
 use super::tls::{client_cert_headers, words};
 use std::ops::Range;
-use tls_worker::api::{ClientCertHeader, Mode, Route};
+use tls_worker::api::{ClientCertHeader, EdgeAnswer, Mode, Route};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -22,6 +26,8 @@ pub(super) struct Common<'a> {
     /// What the service offers by ALPN, of mode `tls`.
     pub(super) alpn: &'a [String],
     pub(super) client_cert: &'a [ClientCertHeader],
+    /// Some client is asked for a certificate, or the service could not be read.
+    pub(super) asks_certificate: bool,
 }
 
 pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>, pools: &mut Refs) -> Vec<Route> {
@@ -33,20 +39,22 @@ pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Commo
         );
         return Vec::new();
     }
-    let mut routes: Vec<(At<()>, Route)> = Vec::new();
+    let mut routes: Vec<(Range<usize>, Route)> = Vec::new();
     for (place, value) in list.iter().enumerate() {
         let Some((span, route)) = route(place + 1, value, p, common, pools) else { continue };
         if let Some((first, _)) = routes.iter().find(|(_, other)| other.name == route.name) {
             p.push(
                 Problem::error(span, format!("route {:?} stands in {} twice", route.name, section.title))
                     .label("again")
-                    .also(first.span.clone(), "first here")
+                    .also(first.clone(), "first here")
                     .help("give one of them another `name`"),
             );
             continue;
         }
-        routes.push((At { value: (), span }, route));
+        routes.push((span, route));
     }
+    let placed: Vec<_> = routes.iter().map(|(span, route)| Placed { route, span: span.clone() }).collect();
+    order::check(&placed, p);
     routes.into_iter().map(|(_, route)| route).collect()
 }
 
@@ -65,17 +73,17 @@ fn route(
         }
         scalar::name(text)
     });
-    let hosts = section.parsed_list(p, "hosts", scalar::host_pattern).unwrap_or_default();
-    let path_prefix = section.parsed(p, "path", scalar::path_prefix).and_then(|at| at.value);
-    let pool = section.string(p, "pool");
-    if !section.has("pool") {
-        section.missing("pool", "write pool = \"NAME\"");
-    }
-    let pool = pool.and_then(|at| pools.resolve(&at, p));
+    let mut matches = Matches::read(&mut section, p);
+    matches::asks_certificate(&section, common.asks_certificate, p);
+    let priority = section.integer(p, "priority", 1..=65_535).unwrap_or(0);
+    let actions = Actions::read(&mut section, &matches.path, pools, p);
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
     if let Some(mode) = common.mode {
-        for (key, modes) in KEYS.iter().filter(|(key, modes)| !modes.contains(&mode) && section.has(key)) {
+        let http = ROUTE_KEYS.iter().map(|key| (*key, HTTP));
+        for (key, modes) in
+            KEYS.into_iter().chain(http).filter(|(key, modes)| !modes.contains(&mode) && section.has(key))
+        {
             p.push(not_here(&section, key, modes, mode));
         }
     }
@@ -84,13 +92,34 @@ fn route(
         None => (number.to_string(), section.span.clone()),
     };
     section.finish(p);
-    let hosts = hosts.into_iter().map(|at| at.value).collect();
-    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert }))
+    let actions = actions?;
+    let route = Route {
+        name,
+        when: matches.when(),
+        hosts: matches.hosts,
+        path: matches.path,
+        methods: matches.methods,
+        headers: matches.headers,
+        query: matches.query,
+        priority,
+        alpn,
+        pool: actions.pool,
+        split: actions.split,
+        answer: actions.answer,
+        mirror: actions.mirror,
+        rewrite: actions.rewrite,
+        request_headers: actions.request_headers,
+        response_headers: actions.response_headers,
+        timeout: actions.timeout,
+        response_timeout: actions.response_timeout,
+        client_cert,
+    };
+    Some((span, route))
 }
 
 /// Keys that not every mode has.
 const KEYS: [(&str, &[Mode]); 3] = [
-    ("path", &[Mode::Http, Mode::Https]),
+    ("client_cert", &[Mode::Https]),
     ("alpn", &[Mode::Tls, Mode::Passthrough]),
     ("client_cert_headers", &[Mode::Https]),
 ];
@@ -112,48 +141,51 @@ fn alpn(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>) -> Vec
     list.into_iter().map(|at| at.value).collect()
 }
 
-/// Routes in the order of matching: exact host before wildcard before none, the longer wildcard first, then the
-/// longer path, then those that ask for a protocol. A route whose hosts are of different rank stands there once for each
-/// rank.
-pub(super) fn in_order(routes: Vec<Route>, pool: Option<usize>, client_cert: &[ClientCertHeader]) -> Vec<Route> {
-    let mut ranked: Vec<((u8, usize), Route)> = Vec::new();
+/// Routes in the order of matching, the service's own last. A route whose hosts are of different rank stands there once for
+/// each rank.
+pub(super) fn in_order(routes: Vec<Route>, own: Option<Route>) -> Vec<Route> {
+    let mut ranked = Vec::new();
     for route in routes {
         if route.hosts.is_empty() {
-            ranked.push(((2, 0), route));
+            ranked.push((route.rank(None), route));
             continue;
         }
         let mut hosts = route.hosts.clone();
-        hosts.sort_by_key(|host| host_rank(host));
-        for group in hosts.chunk_by(|a, b| host_rank(a) == host_rank(b)) {
-            ranked.push((host_rank(&group[0]), Route { hosts: group.to_vec(), ..route.clone() }));
+        let rank = |host: &str| route.rank(Some(host));
+        hosts.sort_by_key(|host| rank(host));
+        for group in hosts.chunk_by(|a, b| rank(a) == rank(b)) {
+            ranked.push((rank(&group[0]), Route { hosts: group.to_vec(), ..route.clone() }));
         }
     }
-    let path_rank = |route: &Route| usize::MAX - route.path_prefix.as_ref().map_or(0, String::len);
-    ranked.sort_by_key(|(host, route)| (*host, path_rank(route), route.alpn.is_empty()));
-    let own = pool.map(|pool| Route {
-        name: DEFAULT_ROUTE.into(),
-        pool,
-        client_cert: client_cert.to_vec(),
-        ..Route::default()
-    });
+    ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
 }
 
-fn host_rank(host: &str) -> (u8, usize) {
-    match host.starts_with("*.") {
-        true => (1, usize::MAX - host.len()),
-        false => (0, 0),
-    }
+/// The route of what no other one takes.
+pub(super) fn own(pool: Option<usize>, answer: Option<EdgeAnswer>, client_cert: &[ClientCertHeader]) -> Option<Route> {
+    (pool.is_some() || answer.is_some()).then(|| Route {
+        name: DEFAULT_ROUTE.into(),
+        pool: pool.unwrap_or_default(),
+        client_cert: if answer.is_some() { Vec::new() } else { client_cert.to_vec() },
+        answer,
+        ..Route::default()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tls_worker::api::PathMatch;
 
     fn route(name: &str, hosts: &[&str], path: Option<&str>) -> Route {
         let hosts = hosts.iter().map(|h| h.to_string()).collect();
-        Route { name: name.into(), hosts, path_prefix: path.map(Into::into), ..Route::default() }
+        Route {
+            name: name.into(),
+            hosts,
+            path: path.map_or(PathMatch::Any, |path| PathMatch::Prefix(path.into())),
+            ..Route::default()
+        }
     }
 
     #[test]
@@ -167,8 +199,7 @@ mod tests {
                 route("deep", &["www.example.com"], Some("/api/v2")),
                 Route { alpn: vec!["h2".into()], ..route("spoken", &["www.example.com"], None) },
             ],
-            Some(7),
-            &[],
+            own(Some(7), None, &[]),
         );
         let names: Vec<_> = order.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["deep", "spoken", "mixed", "mixed", "wild", "api", "all", "default"]);
@@ -181,7 +212,7 @@ mod tests {
             let routes: Vec<Route> = lists.iter().enumerate()
                 .map(|(i, hosts)| Route { hosts: hosts.clone(), pool: i, ..route(&i.to_string(), &[], None) })
                 .collect();
-            let order = in_order(routes.clone(), None, &[]);
+            let order = in_order(routes.clone(), None);
             for before in &routes {
                 let mut after: Vec<_> = order.iter().filter(|r| r.name == before.name).flat_map(|r| r.hosts.clone()).collect();
                 let mut hosts = before.hosts.clone();

@@ -2,11 +2,12 @@
 
 use super::files::Files;
 use super::host::Host;
+use super::http::redirect;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
-use super::routes::{Common, in_order, routes};
+use super::routes::{Common, in_order, own, routes};
 use super::section::{At, Section};
 use super::tls::client_cert_headers;
 use super::tls::policy::Policies;
@@ -86,9 +87,19 @@ fn terminated(
     let pools = &mut around.pools;
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
     let alpn = tls.as_ref().map(|tls| tls.alpn.as_slice()).unwrap_or_default();
-    let routes = routes(section, p, &Common { mode, alpn, client_cert: &headers }, pools);
+    let https = redirect::to_https(section, p);
+    let asks = |tls: &ServerTls| tls.policies.iter().any(|policy| policy.client_cert.is_some());
+    let asks_certificate = mode != Some(Mode::Https) || tls.as_ref().is_none_or(asks);
+    let routes = routes(section, p, &Common { mode, alpn, client_cert: &headers, asks_certificate }, pools);
     tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);
-    if !section.has("pool") && !section.has("routes") {
+    if let (Some((_, span)), true) = (&https, section.has("pool")) {
+        p.push(
+            Problem::error(section.span_of("pool"), "every request is sent to HTTPS: none comes to this pool")
+                .also(span.clone(), "by this")
+                .help("remove one of them; what is to be served in clear text makes a route"),
+        );
+    }
+    if !section.has("pool") && !section.has("routes") && https.is_none() {
         section.missing("pool", &format!("write pool = \"NAME\", or routes as [[service.{}.routes]]", name.value));
     }
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);
@@ -101,7 +112,7 @@ fn terminated(
             addresses: places.iter().map(|at| at.value).collect(),
             mode: mode?,
             tls,
-            routes: in_order(routes, pool, &headers),
+            routes: in_order(routes, own(pool, https.and_then(|(answer, _)| answer), &headers)),
             timeouts,
             served_by_header,
             max_connections_per_thread,

@@ -2,12 +2,13 @@
 
 mod forward;
 mod refresh;
+mod routes;
 mod tls;
 
 use super::*;
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
-use tls_worker::api::{Mode, TlsVersion};
+use tls_worker::api::{Mode, PathMatch, TlsVersion};
 
 /// A directory with a certificate, its key, and another key.
 struct Files(tempfile::TempDir);
@@ -142,7 +143,7 @@ fn a_good_config_is_taken_whole() {
     assert_eq!((web.name.as_str(), web.mode), ("web", Mode::Https));
     assert_eq!(web.tls.as_ref().unwrap().policies[0].protocol.min_version, TlsVersion::V13);
     assert_eq!(web.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["api", DEFAULT_ROUTE]);
-    assert_eq!(web.routes[0].path_prefix.as_deref(), Some("/api"));
+    assert_eq!(web.routes[0].path, PathMatch::Prefix("/api".into()));
     assert_eq!(config.pools[web.routes[0].pool].name, "api");
     let app = config.pool("app").unwrap();
     assert_eq!(app.backends.values().copied().collect::<Vec<_>>(), [1, 3]);
@@ -297,6 +298,11 @@ fn the_docs_name_every_key_and_no_other() {
         ("[service.NAME.shield]", "[service.a.shield]\nzzzz = 1"),
         ("service timeouts", "[service.a.timeouts]\nzzzz = 1"),
         ("[[service.NAME.routes]]", "[[service.a.routes]]\nzzzz = 1"),
+        ("[service.NAME.routes.redirect]", "[[service.a.routes]]\nredirect.zzzz = 1"),
+        ("[service.NAME.routes.rewrite]", "[[service.a.routes]]\nrewrite.zzzz = 1"),
+        ("[service.NAME.routes.mirror]", "[[service.a.routes]]\nmirror.zzzz = 1"),
+        ("[service.NAME.routes.request_headers]", "[[service.a.routes]]\nrequest_headers.zzzz = 1"),
+        ("[service.NAME.routes.response_headers]", "[[service.a.routes]]\nresponse_headers.zzzz = 1"),
         ("[pool.NAME]", "[pool.a]\nzzzz = 1"),
         ("pool timeouts", "[pool.a.timeouts]\nzzzz = 1"),
         ("[pool.NAME.tls]", "[pool.a.tls]\nzzzz = 1"),

@@ -2,6 +2,7 @@
 
 mod families;
 mod families_forward;
+mod families_routes;
 mod families_tls;
 mod family;
 #[cfg(test)]

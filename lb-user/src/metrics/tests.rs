@@ -40,6 +40,8 @@ fn full() -> State {
             handshake_seconds: seconds.clone(),
             rejected: some("bad_host"),
             timeouts: some("idle"),
+            mirrored: some("answered"),
+            invalid_headers: 1,
             ..Default::default()
         }],
         requests: [2, 5]

@@ -106,6 +106,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshake_seconds: histograms(&a.handshake_seconds, &b.handshake_seconds),
                 rejected: labelled(&a.rejected, &b.rejected, counters),
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
+                mirrored: labelled(&a.mirrored, &b.mirrored, counters),
+                invalid_headers: counters(a.invalid_headers, b.invalid_headers),
             },
         ),
         requests: matched(

@@ -4,7 +4,9 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod actions;
 mod report;
+mod routing;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -24,7 +26,14 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+/// What routes match by, read by the same code here and there.
+pub mod routes {
+    pub use crate::http::route::{PatternError, Sample, check_pattern, find};
+}
+
+pub use actions::*;
 pub use report::*;
+pub use routing::*;
 pub use snapshot::*;
 pub use tls_words::*;
 

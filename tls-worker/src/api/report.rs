@@ -120,6 +120,12 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
     pub timeouts: Vec<(String, u64)>,
+    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long").
+    #[serde(default)]
+    pub mirrored: Vec<(String, u64)>,
+    /// Values of headers, made of variables, that no header can have.
+    #[serde(default)]
+    pub invalid_headers: u64,
 }
 
 /// Requests of one kind.

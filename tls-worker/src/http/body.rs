@@ -1,5 +1,6 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::actions::mirror::Copying;
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, Lease, UpState};
@@ -7,6 +8,8 @@ use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,15 +23,29 @@ pub(crate) struct RequestBody {
     state: Option<Arc<UpState>>,
     /// What the request is served by.
     view: Option<Rc<View>>,
+    /// Who copies it in passing.
+    copying: Option<Rc<RefCell<Copying>>>,
+    /// In place of `incoming`: a copy.
+    chunks: VecDeque<Bytes>,
 }
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
+        RequestBody { incoming: Some(incoming), view: Some(view), ..RequestBody::empty() }
     }
 
     pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None }
+        RequestBody { incoming: None, state: None, view: None, copying: None, chunks: VecDeque::new() }
+    }
+
+    /// A body that was copied before.
+    pub(crate) fn copied(chunks: Vec<Bytes>) -> Self {
+        RequestBody { chunks: chunks.into(), ..RequestBody::empty() }
+    }
+
+    /// What passes is to be copied.
+    pub(super) fn copy_to(&mut self, copying: Rc<RefCell<Copying>>) {
+        self.copying = Some(copying);
     }
 
     /// It is to be sent on this connection.
@@ -42,7 +59,13 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
+        let RequestBody { incoming: Some(incoming), state, view, copying, .. } = &mut *self else {
+            let next = self.chunks.pop_front();
+            if let Some(state) = &self.state {
+                if self.chunks.is_empty() { state.uploaded() } else { state.upload(false) }
+            }
+            return Poll::Ready(next.map(|data| Ok(Frame::data(data))));
+        };
         let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Some(state) = state {
             match &polled {
@@ -51,6 +74,9 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
+        }
+        if copying.is_some() {
+            pass_copy(copying, &polled, incoming.is_end_stream());
         }
         if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
             && let Some(trailers) = frame.trailers_mut()
@@ -62,11 +88,34 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().map_or(self.chunks.is_empty(), Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        let copied = || SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+        self.incoming.as_ref().map_or_else(copied, Incoming::size_hint)
+    }
+}
+
+/// What was polled of a body that is copied.
+fn pass_copy(
+    copying: &mut Option<Rc<RefCell<Copying>>>,
+    polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+    at_end: bool,
+) {
+    let goes_on = match polled {
+        Poll::Pending => return,
+        Poll::Ready(None) => true,
+        Poll::Ready(Some(Ok(frame))) => {
+            let data = frame.data_ref();
+            data.is_none_or(|data| copying.as_ref().is_some_and(|copying| copying.borrow_mut().passed(data)))
+        }
+        Poll::Ready(Some(Err(_))) => false,
+    };
+    match (goes_on, at_end || matches!(polled, Poll::Ready(None))) {
+        (true, true) => copying.take().map_or((), Copying::whole),
+        (true, false) => {}
+        (false, _) => *copying = None,
     }
 }
 
@@ -79,7 +128,7 @@ pub(crate) struct ResponseBody {
 
 enum Kind {
     Empty,
-    Text(&'static str),
+    Bytes(Bytes),
     Backend { incoming: Incoming, held: Option<(Lease, Active)> },
 }
 
@@ -89,7 +138,12 @@ impl ResponseBody {
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None }
+        ResponseBody::bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
+        ResponseBody { kind, in_flight: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -113,8 +167,8 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
-            Kind::Text(text) => {
-                let bytes = Bytes::from_static(text.as_bytes());
+            Kind::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
@@ -142,7 +196,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) => false,
+            Kind::Bytes(_) => false,
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -150,7 +204,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
         }
     }

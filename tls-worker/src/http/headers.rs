@@ -60,6 +60,14 @@ pub(super) fn host_of(authority: &HeaderValue) -> Result<&str, Fault> {
     if known && port_known && !host.is_empty() && host.len() <= 255 { Ok(host) } else { Err(wrong) }
 }
 
+/// Host and port of an authority that was checked; an IPv6 address keeps its brackets.
+pub(super) fn split_authority(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    }
+}
+
 /// The protocol that an HTTP/1.1 request asks to switch to. HTTP/2 in clear text is not among them: behind such a
 /// tunnel, requests would pass that nobody looked at.
 pub(super) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -122,7 +130,7 @@ pub(super) fn tell_certificate(
 }
 
 /// What the edge alone says of the client.
-fn is_edges_own(name: &str) -> bool {
+pub(crate) fn is_edges_own(name: &str) -> bool {
     matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
 }
 

@@ -1,9 +1,9 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
+//! `headers` checks and rebuilds it, `route` finds its route, `actions` does what that says,  `forward` gets the backend's answer, `upgrade` carries
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
+mod actions;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
 mod gather;
@@ -13,11 +13,15 @@ pub(crate) mod route;
 pub(crate) mod serve;
 mod upgrade;
 
+pub(crate) use actions::CompiledRoute;
+pub(crate) use actions::split::Turn;
+pub(crate) use headers::is_edges_own;
+
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
-use crate::upstream::PoolView;
+use actions::stage;
 use body::{RequestBody, ResponseBody};
-use exchange::Exchange;
+use exchange::{Exchange, Head};
 use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -42,7 +46,13 @@ fn handle(
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
-            (Ok(prepared), Some(exchange)) => answer(exchange, prepared).await,
+            (Ok(prepared), Some(exchange)) => match exchange.deadline {
+                None => answer(exchange, prepared).await,
+                // Boxed: few have one, and the timer is large.
+                Some(deadline) => Box::pin(tokio::time::timeout_at(deadline.into(), answer(exchange, prepared)))
+                    .await
+                    .unwrap_or(Err(Fault::Rejected(Rejection::Deadline))),
+            },
             (Err(fault), _) => Err(*fault),
             (Ok(_), None) => Err(Fault::NoBackend),
         };
@@ -52,6 +62,9 @@ fn handle(
             }
             fault.response()
         });
+        if let Some(exchange) = &exchange {
+            stage::response(exchange, &mut response);
+        }
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
@@ -74,9 +87,10 @@ fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
     service.answered(&client.thread, exchange.by, response.status(), exchange.began.elapsed());
 }
 
-/// A request that is ready to go to a backend of this pool.
+/// A request that is ready to go to a backend of its route.
 struct Prepared {
-    pool: Rc<PoolView>,
+    /// Place in the service's routes.
+    route: usize,
     /// None while it is under way.
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
@@ -89,27 +103,40 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     exchange.authority = headers::check(&request)?;
     exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
-    let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
+    let facts = exchange.facts(Head::from(&request));
+    let found = compiled.router.find(&exchange.host, request.uri().path(), request.method(), &facts);
+    let Some(place) = found else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
-    exchange.by.route = Some(route);
+    exchange.by.route = Some(place);
+    let route = &compiled.routes[place];
+    stage::begin(exchange, route, Head::from(&request));
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
-    let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
+    stage::request(exchange, route, &mut parts)?;
     Ok(Prepared {
-        pool: view.pools[route.pool].clone(),
+        route: place,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
     })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    let view = exchange.view.clone();
+    let route = &view.compiled.services[exchange.service.index].routes[prepared.route];
+    if let Some(answer) = stage::answer(exchange, route, prepared.request.as_ref()) {
+        return answer;
+    }
+    let pool = stage::choose_pool(exchange, route).ok_or(Fault::NoBackend)?;
+    if let Some(request) = &mut prepared.request {
+        stage::copy(exchange, route, request);
+    }
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+        forward::forward(&pool, &mut prepared.request, &mut exchange.by, route.response_timeout).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
@@ -117,6 +144,7 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
         return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
+    stage::restore(exchange, route, &pool, lease.backend().address, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response.map(|incoming| ResponseBody::from_backend(incoming, lease, active)))
 }

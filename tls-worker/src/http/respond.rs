@@ -36,6 +36,10 @@ impl Fault {
             Fault::Rejected(Rejection::ClientCert) => {
                 (StatusCode::FORBIDDEN, "403 the client certificate is not accepted\n")
             }
+            Fault::Rejected(Rejection::Rewrite) => {
+                (StatusCode::BAD_REQUEST, "400 the request cannot be passed on as it is written\n")
+            }
+            Fault::Rejected(Rejection::Deadline) => (StatusCode::GATEWAY_TIMEOUT, "504 there was no answer in time\n"),
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
             Fault::GatewayTimeout => (StatusCode::GATEWAY_TIMEOUT, "504 the backend did not answer in time\n"),

@@ -8,8 +8,10 @@ pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
 use crate::api::{DURATION_BUCKETS, Histogram, Report, RequestReport, ServiceReport};
+use crate::http::Turn;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -120,6 +122,9 @@ pub(crate) struct ServiceStats {
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+    pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
+    /// Values of headers that no header can have.
+    pub(crate) invalid_headers: Counter,
 }
 
 impl ServiceStats {
@@ -141,6 +146,8 @@ impl ServiceStats {
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
+            mirrored: self.mirrored.read(Mirrored::NAMES),
+            invalid_headers: self.invalid_headers.get(),
         }
     }
 }
@@ -169,6 +176,8 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    /// By service and route.
+    turns: HashMap<(Arc<str>, Arc<str>), Rc<Turn>>,
 }
 
 impl Registry {
@@ -180,10 +189,16 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
+    /// What is kept of a route across generations.
+    pub(crate) fn turn(&mut self, service: &Arc<str>, route: &Arc<str>) -> Rc<Turn> {
+        self.turns.entry((service.clone(), route.clone())).or_default().clone()
+    }
+
     /// Forget the counters that only the registry still holds, when they have become many.
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.turns, |turn| Rc::strong_count(turn) == 1);
     }
 
     pub(crate) fn report(&self) -> Report {
