@@ -4,6 +4,7 @@
 
 use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
 use crate::http::CompiledRoute;
+use crate::http::authorize;
 use crate::http::route::{Patterns, Router};
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -29,6 +30,9 @@ pub(crate) enum CompileError {
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
+    /// An authorizer.
+    #[error("authorizer {name:?}: {problem}")]
+    Authorizer { name: String, problem: String },
     /// The generation does not rise.
     #[error("generation {given} is not above {current}, which is in force")]
     Generation { given: u64, current: u64 },
@@ -46,6 +50,7 @@ pub(crate) struct Compiled {
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
     patterns: Patterns,
+    pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
 /// An [`api::Service`], ready.
@@ -100,6 +105,12 @@ impl Compiled {
             new.pools.push(compile_pool(pool, last)?);
         }
         names.clear();
+        for authorizer in &snapshot.authorizers {
+            let ready = new
+                .compile_authorizer(authorizer, last)
+                .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
+            new.authorizers.push(ready);
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -164,6 +175,9 @@ impl Compiled {
     }
 
     fn check_pools(&self, route: &api::Route, has_http: bool) -> Result<(), String> {
+        if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+            return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+        }
         if !has_http && (route.answer.is_some() || !route.split.is_empty()) {
             return Err(format!("route {:?}: without HTTP, one pool takes its connections", route.name));
         }
@@ -180,6 +194,16 @@ impl Compiled {
             }
         }
         Ok(())
+    }
+
+    fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
+        if self.authorizers.iter().any(|known| *known.name == authorizer.name) {
+            return Err("is there twice".into());
+        }
+        let have = self.pools.len();
+        let pool = self.pools.get(authorizer.pool).ok_or(format!("points to pool {} of {have}", authorizer.pool))?;
+        let before = last.authorizers.iter().find(|before| *before.name == authorizer.name);
+        authorize::Ready::new(authorizer, &pool.name, before)
     }
 
     fn compile_tls(

@@ -286,6 +286,16 @@ impl Client {
         let _ = self.bell.set(registration.bell.clone());
     }
 
+    /// It is served in clear text.
+    pub(crate) fn unsecured(&self, registration: &Registration) {
+        let _ = self.bell.set(registration.bell.clone());
+    }
+
+    /// End its connection at once, without a word.
+    pub(crate) fn cut(&self) {
+        self.bell.get().inspect(|bell| bell.ring(Signal::Cut));
+    }
+
     /// What its TLS handshake settled.
     pub(crate) fn peer(&self) -> Option<&Peer> {
         self.bell.get()?.peer.get()

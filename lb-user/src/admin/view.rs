@@ -67,20 +67,6 @@ pub fn status(edge: &State) -> Status {
     }
 }
 
-/// Where a route's requests go, in a few words.
-fn leads_to(edge: &State, route: &api::Route) -> String {
-    let name = |pool: usize| edge.config.pools.get(pool).map(|pool| pool.name.as_str()).unwrap_or_default();
-    match (&route.answer, &route.split[..]) {
-        (Some(api::EdgeAnswer::Redirect(redirect)), _) => format!("redirect {}", redirect.code),
-        (Some(api::EdgeAnswer::Fixed(fixed)), _) => format!("answer {}", fixed.status),
-        (None, []) => name(route.pool).to_owned(),
-        (None, split) => {
-            let shares = split.iter().map(|share| format!("{} {}", name(share.pool), share.weight));
-            shares.collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
 /// All services.
 pub fn services(edge: &State) -> Vec<ServiceRow> {
     let terminated = edge.config.services.iter().map(|service| service_row(edge, service));
@@ -101,7 +87,7 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
         name: route.name.clone(),
         hosts: route.hosts.clone(),
         path: route.path.shown(),
-        pool: leads_to(edge, route),
+        pool: edge.config.leads_to(route),
     };
     let certificate = |index: &usize| edge.config.certificates.get(*index).map(|one| one.name().to_owned());
     Some(ServiceView {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_worker::api;
+use tls_worker::api::{self, EdgeAnswer, Route};
 
 pub use crate::datapath::Steering;
 use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
@@ -35,8 +35,10 @@ pub struct Config {
     pub limits: BTreeMap<String, Limits>,
     /// What the file and the files that it names deny and allow.
     pub prefixes: Arc<Prefixes>,
-    /// `[pool.NAME]`; services hold indices.
+    /// `[pool.NAME]`, and what authorizers' URLs stand for; services and authorizers hold indices.
     pub pools: Vec<Pool>,
+    /// `[authorizer.NAME]`; routes hold indices.
+    pub authorizers: Vec<api::Authorizer>,
     /// The text that it was made from, and the file of it.
     pub origin: Origin,
     /// Files of certificates, keys, authorities, revocation lists and ticket keys; each once.
@@ -71,9 +73,24 @@ impl Config {
         terminated.chain(self.forwards.iter().map(|forward| forward.name.as_str()))
     }
 
-    /// Pools, by index, that a route of a terminated service leads to.
+    /// Where a route's requests go, in a few words.
+    pub fn leads_to(&self, route: &Route) -> String {
+        let name = |pool: usize| self.pools.get(pool).map(|pool| pool.name.as_str()).unwrap_or_default();
+        match (&route.answer, &route.split[..]) {
+            (Some(EdgeAnswer::Redirect(redirect)), _) => format!("redirect {}", redirect.code),
+            (Some(EdgeAnswer::Fixed(fixed)), _) => format!("answer {}", fixed.status),
+            (None, []) => name(route.pool).to_owned(),
+            (None, split) => {
+                let shares = split.iter().map(|share| format!("{} {}", name(share.pool), share.weight));
+                shares.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    /// Pools, by index, that a route of a terminated service leads to, or an authorizer asks.
     pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
-        self.services.iter().flat_map(|service| service.routes.iter().flat_map(tls_worker::api::Route::pools))
+        let routed = self.services.iter().flat_map(|service| service.routes.iter().flat_map(Route::pools));
+        routed.chain(self.authorizers.iter().map(|authorizer| authorizer.pool))
     }
 }
 
@@ -182,6 +199,22 @@ pub struct Pool {
     pub proxy_v2: bool,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
+}
+
+impl Pool {
+    /// One backend, all else as it is where nothing is written.
+    pub fn of_one(name: String, backend: SocketAddr) -> Self {
+        Pool {
+            name,
+            backends: [(backend, 1)].into(),
+            balance: api::Balance::default(),
+            max_idle: 64,
+            timeouts: api::BackendTimeouts::default(),
+            tls: None,
+            proxy_v2: false,
+            health: None,
+        }
+    }
 }
 
 /// How a backend is checked.

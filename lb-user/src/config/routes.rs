@@ -1,6 +1,7 @@
 //! `[[service.NAME.routes]]`: what goes where, in the order of matching.
 
 use super::http::actions::Actions;
+use super::http::compression::compression;
 use super::http::matches::{self, Matches};
 use super::http::order::{self, Placed};
 use super::http::{HTTP, ROUTE_KEYS};
@@ -11,7 +12,7 @@ use super::section::Section;
 use super::tls::service::not_here;
 use super::tls::{client_cert_headers, words};
 use std::ops::Range;
-use tls_worker::api::{ClientCertHeader, EdgeAnswer, Mode, Route};
+use tls_worker::api::{ClientCertHeader, Compression, EdgeAnswer, HeaderAction, Mode, Route};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -28,9 +29,31 @@ pub(super) struct Common<'a> {
     pub(super) client_cert: &'a [ClientCertHeader],
     /// Some client is asked for a certificate, or the service could not be read.
     pub(super) asks_certificate: bool,
+    pub(super) authorizer: Option<usize>,
+    pub(super) compression: Option<&'a Compression>,
 }
 
-pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>, pools: &mut Refs) -> Vec<Route> {
+/// `authorizer = "NAME"` of a service or a route; `"none"` takes away what the service says.
+pub(super) fn authorizer(
+    section: &mut Section<'_>,
+    p: &mut Problems,
+    of_service: Option<usize>,
+    authorizers: &mut Refs,
+) -> Option<usize> {
+    match section.string(p, "authorizer") {
+        None => of_service,
+        Some(at) if at.value == "none" => None,
+        Some(at) => authorizers.resolve(&at, p),
+    }
+}
+
+pub(super) fn routes(
+    section: &mut Section<'_>,
+    p: &mut Problems,
+    common: &Common<'_>,
+    pools: &mut Refs,
+    authorizers: &mut Refs,
+) -> Vec<Route> {
     let Some(list) = section.list(p, "routes") else { return Vec::new() };
     if list.len() > MAX_ROUTES {
         p.push(
@@ -41,7 +64,7 @@ pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Commo
     }
     let mut routes: Vec<(Range<usize>, Route)> = Vec::new();
     for (place, value) in list.iter().enumerate() {
-        let Some((span, route)) = route(place + 1, value, p, common, pools) else { continue };
+        let Some((span, route)) = route(place + 1, value, p, common, pools, authorizers) else { continue };
         if let Some((first, _)) = routes.iter().find(|(_, other)| other.name == route.name) {
             p.push(
                 Problem::error(span, format!("route {:?} stands in {} twice", route.name, section.title))
@@ -64,6 +87,7 @@ fn route(
     p: &mut Problems,
     common: &Common<'_>,
     pools: &mut Refs,
+    authorizers: &mut Refs,
 ) -> Option<(Range<usize>, Route)> {
     let mut section = Section::of(p, format!("route {number}"), value.span.into(), value)?;
     let name = section.parsed(p, "name", |text| {
@@ -79,6 +103,8 @@ fn route(
     let actions = Actions::read(&mut section, &matches.path, pools, p);
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
+    let authorizer = authorizer(&mut section, p, common.authorizer, authorizers);
+    let compression = compression(&mut section, p, common.compression);
     if let Some(mode) = common.mode {
         let http = ROUTE_KEYS.iter().map(|key| (*key, HTTP));
         for (key, modes) in
@@ -91,8 +117,16 @@ fn route(
         Some(at) => (at.value, at.span),
         None => (number.to_string(), section.span.clone()),
     };
+    let changed = section.span_of("request_headers");
     section.finish(p);
     let actions = actions?;
+    let told = |action: &&HeaderAction| client_cert.iter().any(|header| header.name == action.name);
+    if let Some(action) = actions.request_headers.iter().find(told) {
+        p.push(
+            Problem::error(changed, format!("`client_cert_headers` sets {:?} already", action.name))
+                .help("give one of the two another name: what tells of a certificate comes from nowhere else"),
+        );
+    }
     let route = Route {
         name,
         when: matches.when(),
@@ -113,6 +147,8 @@ fn route(
         timeout: actions.timeout,
         response_timeout: actions.response_timeout,
         client_cert,
+        authorizer,
+        compression,
     };
     Some((span, route))
 }
@@ -161,14 +197,18 @@ pub(super) fn in_order(routes: Vec<Route>, own: Option<Route>) -> Vec<Route> {
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
 }
 
-/// The route of what no other one takes.
-pub(super) fn own(pool: Option<usize>, answer: Option<EdgeAnswer>, client_cert: &[ClientCertHeader]) -> Option<Route> {
-    (pool.is_some() || answer.is_some()).then(|| Route {
-        name: DEFAULT_ROUTE.into(),
-        pool: pool.unwrap_or_default(),
-        client_cert: if answer.is_some() { Vec::new() } else { client_cert.to_vec() },
-        answer,
-        ..Route::default()
+/// The route of what no other one takes: a service's own `pool`, or an answer of the edge's.
+pub(super) fn own_route(pool: Option<usize>, answer: Option<EdgeAnswer>, common: &Common<'_>) -> Option<Route> {
+    let route = Route { name: DEFAULT_ROUTE.into(), ..Route::default() };
+    if answer.is_some() {
+        return Some(Route { answer, ..route });
+    }
+    Some(Route {
+        pool: pool?,
+        client_cert: common.client_cert.to_vec(),
+        authorizer: common.authorizer,
+        compression: common.compression.cloned(),
+        ..route
     })
 }
 
@@ -199,7 +239,7 @@ mod tests {
                 route("deep", &["www.example.com"], Some("/api/v2")),
                 Route { alpn: vec!["h2".into()], ..route("spoken", &["www.example.com"], None) },
             ],
-            own(Some(7), None, &[]),
+            Some(Route { name: DEFAULT_ROUTE.into(), ..Route::default() }),
         );
         let names: Vec<_> = order.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["deep", "spoken", "mixed", "mixed", "wild", "api", "all", "default"]);

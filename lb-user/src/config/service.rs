@@ -2,12 +2,13 @@
 
 use super::files::Files;
 use super::host::Host;
+use super::http::compression::compression;
 use super::http::redirect;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
-use super::routes::{Common, in_order, own, routes};
+use super::routes::{Common, authorizer, in_order, own_route, routes};
 use super::section::{At, Section};
 use super::tls::client_cert_headers;
 use super::tls::policy::Policies;
@@ -47,6 +48,7 @@ pub(super) struct Around<'a, 'f> {
     pub(super) parsed: &'a [Option<Certificate>],
     pub(super) policies: Policies,
     pub(super) pools: Refs,
+    pub(super) authorizers: Refs,
 }
 
 pub(super) fn service(
@@ -90,7 +92,17 @@ fn terminated(
     let https = redirect::to_https(section, p);
     let asks = |tls: &ServerTls| tls.policies.iter().any(|policy| policy.client_cert.is_some());
     let asks_certificate = mode != Some(Mode::Https) || tls.as_ref().is_none_or(asks);
-    let routes = routes(section, p, &Common { mode, alpn, client_cert: &headers, asks_certificate }, pools);
+    let authorizer = authorizer(section, p, None, &mut around.authorizers);
+    let compression = compression(section, p, None);
+    if let Some(mode) = mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)) {
+        for key in ["authorizer", "compression"].into_iter().filter(|key| section.has(key)) {
+            p.push(tls::service::not_here(section, key, &[Mode::Http, Mode::Https], mode));
+        }
+    }
+    let common =
+        Common { mode, alpn, client_cert: &headers, authorizer, asks_certificate, compression: compression.as_ref() };
+    let routes = routes(section, p, &common, pools, &mut around.authorizers);
+    let routes = in_order(routes, own_route(pool, https.as_ref().and_then(|(answer, _)| answer.clone()), &common));
     tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);
     if let (Some((_, span)), true) = (&https, section.has("pool")) {
         p.push(
@@ -112,7 +124,7 @@ fn terminated(
             addresses: places.iter().map(|at| at.value).collect(),
             mode: mode?,
             tls,
-            routes: in_order(routes, own(pool, https.and_then(|(answer, _)| answer), &headers)),
+            routes,
             timeouts,
             served_by_header,
             max_connections_per_thread,

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         with("a_canary_gets_exactly_its_share_and_who_asks_for_it", &["nginx", "curl"], canary),
         with("what_is_rewritten_for_nginx_is_changed_back_for_curl", &["nginx", "curl"], rewritten),
         with("headers_are_changed_both_ways_and_forged_ones_are_gone", &["nginx", "curl"], headers),
+        with("the_file_alone_tells_which_route_takes_a_request", &["nginx"], told),
         with("a_mirror_gets_its_share_and_the_client_never_sees_it", &["nginx", "curl"], mirror),
     ]
 }
@@ -86,6 +87,30 @@ fn headers() -> Result<()> {
     let said = site.get("/", &["-H", "X-Client: 6.6.6.6", "-H", "X-Forged: 1", "-H", "X-Name: JOE"])?;
     ensure!(said.has("client=127.0.0.1 1.3 joe cert= forged=\n"), "{said:?}");
     ensure!(said.has("x-told: one 200 GET") && !said.has("erver: nginx"), "{said:?}");
+    Ok(())
+}
+
+fn told() -> Result<()> {
+    let routes = "[[service.web.routes]]\nname = \"old\"\npath_exact = \"/old\"\nredirect = \"/new\"\n\
+                  [[service.web.routes]]\nname = \"office\"\nclients = [\"10.0.0.0/8\"]\nheaders = { x-a = \"1\" }\npool = \"two\"\n\
+                  [[service.web.routes]]\nname = \"known\"\nhosts = [\"www.bailey.test\"]\npools = { one = 9, two = 1 }\n";
+    let site = Site::new("", "pool = \"one\"", routes, |_| Ok(()))?;
+    let config = site.here.file("bailey.toml");
+    let config = config.to_string_lossy();
+    let ask = |words: &[&str]| site.edge.cli(&[&["route", "test", "--config", &*config], words].concat());
+    for (words, said, code) in [
+        (&["web", "GET", "https://x.test/old"][..], "route old: redirect 302", 0),
+        (&["web", "GET", "https://www.bailey.test/old"], "route known: one 9, two 1", 0),
+        (&["web", "GET", "https://other.test/", "--client", "10.1.1.1", "-H", "X-A: 1"], "route office: two", 0),
+        (&["web", "GET", "https://other.test/", "--client", "10.1.1.1"], "no route: 404", 1),
+        (&["plain", "GET", "http://other.test/"], "route default: one", 0),
+        (&["none", "GET", "http://other.test/"], "there are: plain, web", 2),
+        (&["plain", "GET", "/path"], "whole address", 2),
+    ] {
+        let outcome = ask(words)?;
+        let text = outcome.stdout + &outcome.stderr;
+        ensure!(outcome.code == Some(code) && text.contains(said), "{words:?}: {:?} {text}", outcome.code);
+    }
     Ok(())
 }
 

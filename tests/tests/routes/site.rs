@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lb_tests::edge::Edge;
 use lb_tests::here::{Here, free_address};
-use lb_tests::need::find;
+use lb_tests::peers;
 use lb_tests::process::Process;
 use lb_tests::programs::{Said, curl};
-use lb_tests::wait::{PATIENCE, wait_ok};
 
 /// Services `web` (https) and `plain` (http), pools `one` and `two`.
 pub(crate) struct Site {
@@ -57,18 +55,6 @@ fn nginx(folder: &Path, one: SocketAddr, two: SocketAddr) -> Result<Process> {
              location = /v1/dir {{ return 301 /v1/dir/; }} }}\n"
         )
     };
-    let text = format!(
-        "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}}\n\
-         http {{ access_log off; default_type text/plain; client_body_temp_path t1; proxy_temp_path t2; \
-         fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;\n{}{} }}\n",
-        server("one", one),
-        server("two", two)
-    );
-    let file = folder.join("nginx.conf");
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(find("nginx").context("no nginx")?);
-    command.arg("-p").arg(folder).args(["-e", "stderr", "-c"]).arg(&file);
-    let process = Process::start("nginx", folder, &mut command)?;
-    wait_ok("nginx", PATIENCE, || Ok(std::net::TcpStream::connect(two).map(drop)?))?;
-    Ok(process)
+    let servers = server("one", one) + &server("two", two);
+    peers::nginx(folder, &servers, two)
 }

@@ -5,6 +5,8 @@
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
 mod actions;
+mod authorizer;
+mod compression;
 mod report;
 mod routing;
 mod snapshot;
@@ -21,6 +23,11 @@ pub mod tls {
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
+/// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
+pub mod requests {
+    pub use crate::http::authorize::check as check_authorizer;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
@@ -32,6 +39,8 @@ pub mod routes {
 }
 
 pub use actions::*;
+pub use authorizer::*;
+pub use compression::*;
 pub use report::*;
 pub use routing::*;
 pub use snapshot::*;

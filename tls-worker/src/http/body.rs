@@ -1,8 +1,11 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
 use super::actions::mirror::Copying;
+use super::compress::Compressing;
+use crate::api::Coding;
 use crate::conn::InFlight;
-use crate::stats::BackendFailure;
+use crate::stats::{BackendFailure, ServiceStats};
+use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
 use crate::view::View;
 use bytes::Bytes;
@@ -126,10 +129,28 @@ pub(crate) struct ResponseBody {
     in_flight: Option<InFlight>,
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On the backend's side.
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    /// While it was compressed.
+    #[error("compressing: {0}")]
+    Encoder(std::io::Error),
+}
+
 enum Kind {
     Empty,
     Bytes(Bytes),
-    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+    Backend {
+        incoming: Incoming,
+        held: Option<(Lease, Active)>,
+    },
+    /// Boxed: few are, and it is large.
+    Compressed(Box<Compressing>),
+    /// What cannot be sent as its header says.
+    Broken(Option<std::io::Error>),
 }
 
 impl ResponseBody {
@@ -154,6 +175,15 @@ impl ResponseBody {
         ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
     }
 
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None },
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None },
+        }
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
@@ -162,11 +192,13 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
+            Kind::Compressed(compressing) => return compressing.poll(cx),
+            Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Bytes(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
@@ -190,13 +222,14 @@ impl Body for ResponseBody {
                 }
             }
         }
-        polled
+        polled.map_err(BodyError::Backend)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Bytes(_) => false,
+            Kind::Bytes(_) | Kind::Broken(_) => false,
+            Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -206,6 +239,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
+            Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

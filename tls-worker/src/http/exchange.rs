@@ -9,7 +9,7 @@ use crate::view::{Answered, ServiceView, View};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -29,6 +29,8 @@ pub(super) struct Exchange {
     pub(super) by: Answered,
     /// When it must have an answer, over everything that is done for it.
     pub(super) deadline: Option<Instant>,
+    /// The route's changes of the answer's header are made.
+    pub(super) dressed: Cell<bool>,
     /// Its header as it came, where something asks for it when the answer is there.
     pub(super) kept: Option<Box<Kept>>,
     id: OnceCell<[u8; 32]>,
@@ -45,6 +47,7 @@ impl Exchange {
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
             deadline: None,
+            dressed: Cell::new(false),
             kept: None,
             id: OnceCell::new(),
         }

@@ -3,7 +3,9 @@
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
 mod actions;
+pub(crate) mod authorize;
 pub(crate) mod body;
+mod compress;
 mod exchange;
 mod forward;
 mod gather;
@@ -95,6 +97,10 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Who is asked first.
+    authorizer: Option<usize>,
+    /// How the answer may be compressed.
+    wish: compress::Wish,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -114,18 +120,28 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let rules = route.compression.as_ref();
+    let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
-    stage::request(exchange, route, &mut parts)?;
+    stage::request(exchange, route, &mut parts);
     Ok(Prepared {
         route: place,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
+        authorizer: route.authorizer,
+        wish,
     })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
     let view = exchange.view.clone();
     let route = &view.compiled.services[exchange.service.index].routes[prepared.route];
     if let Some(answer) = stage::answer(exchange, route, prepared.request.as_ref()) {
@@ -133,6 +149,7 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     }
     let pool = stage::choose_pool(exchange, route).ok_or(Fault::NoBackend)?;
     if let Some(request) = &mut prepared.request {
+        stage::rewrite(route, request)?;
         stage::copy(exchange, route, request);
     }
     let forward::Answer { mut response, lease, active } =
@@ -146,5 +163,13 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     headers::rebuild_response(response.headers_mut());
     stage::restore(exchange, route, &pool, lease.backend().address, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| ResponseBody::from_backend(incoming, lease, active)))
+    let mut response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
+    stage::response(exchange, &mut response);
+    match &route.compression {
+        Some(rules) => {
+            let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
+            Ok(compress::compress(rules, prepared.wish, response, thread, stats))
+        }
+        None => Ok(response),
+    }
 }

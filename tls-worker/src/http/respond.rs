@@ -36,6 +36,8 @@ impl Fault {
             Fault::Rejected(Rejection::ClientCert) => {
                 (StatusCode::FORBIDDEN, "403 the client certificate is not accepted\n")
             }
+            Fault::Rejected(Rejection::Denied) => (StatusCode::FORBIDDEN, "403 this is not allowed\n"),
+            Fault::Rejected(Rejection::Loop) => (StatusCode::LOOP_DETECTED, "508 a callout came back as a request\n"),
             Fault::Rejected(Rejection::Rewrite) => {
                 (StatusCode::BAD_REQUEST, "400 the request cannot be passed on as it is written\n")
             }

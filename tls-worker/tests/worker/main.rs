@@ -5,8 +5,10 @@
 
 mod support;
 
+mod authorizers;
 mod backends;
 mod client_certs;
+mod compression;
 mod control;
 mod guards;
 mod http;

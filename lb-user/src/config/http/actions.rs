@@ -7,7 +7,7 @@ use super::super::scalar;
 use super::super::section::{At, Section, integer};
 use super::headers::changes;
 use super::redirect::{new_path, redirect, respond};
-use super::text::Asks;
+use super::text::When;
 use std::time::Duration;
 use tls_worker::api::{EdgeAnswer, HeaderAction, Mirror, PathMatch, PoolShare, Rewrite};
 
@@ -46,8 +46,8 @@ impl Actions {
             pool: pool.or(split.first().map(|share| share.pool)).unwrap_or_default(),
             mirror: mirror(section, pools, p),
             rewrite: rewrite(section, matched, p),
-            request_headers: changes(section, "request_headers", Asks::Request, p),
-            response_headers: changes(section, "response_headers", Asks::Answer, p),
+            request_headers: changes(section, "request_headers", When::Request, p),
+            response_headers: changes(section, "response_headers", When::Answer, p),
             timeout: section.duration(p, "timeout", DEADLINE),
             response_timeout: section.duration(p, "response_timeout", DEADLINE),
             split,

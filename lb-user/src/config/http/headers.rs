@@ -3,14 +3,15 @@
 use super::super::problem::{Problem, Problems};
 use super::super::scalar::{self, Wrong};
 use super::super::section::{Section, string};
-use super::text::{Asks, template};
+use super::text::{When, template};
+use tls_worker::api::vars::Template;
 use tls_worker::api::{HeaderAction, HeaderChange, changeable_header};
 
 /// Most changes of one kind.
 const MAX_CHANGES: usize = 64;
 
 /// Changes in the order they are made: removed, set, added.
-pub(super) fn changes(section: &mut Section<'_>, key: &'static str, asks: Asks, p: &mut Problems) -> Vec<HeaderAction> {
+pub(super) fn changes(section: &mut Section<'_>, key: &'static str, when: When, p: &mut Problems) -> Vec<HeaderAction> {
     let Some(mut inner) = section.section(p, key) else { return Vec::new() };
     let mut changes = Vec::new();
     for at in inner.parsed_list(p, "remove", changeable).unwrap_or_default() {
@@ -22,7 +23,8 @@ pub(super) fn changes(section: &mut Section<'_>, key: &'static str, asks: Asks, 
             let known = changeable(name.value).map_err(|wrong| p.push(wrong.at(name.span))).ok();
             let text = string(p, value, name.value);
             let good = text.as_ref().and_then(|at| {
-                let template = template(at, asks, p)?;
+                template(p, at, when)?;
+                let template = Template::parse(at.value).ok()?;
                 let value = template.constant().map(hyper::header::HeaderValue::from_str);
                 if matches!(value, Some(Err(_))) {
                     p.push(

@@ -4,7 +4,7 @@ use super::super::net;
 use super::super::problem::{Problem, Problems};
 use super::super::scalar::{self, Wrong};
 use super::super::section::{Section, string};
-use super::text::{Asks, regex, template};
+use super::text::{When, regex, template};
 use tls_worker::api::{ClientCertField, Condition, FieldMatch, MAX_CONDITION_DEPTH, PathMatch, Subject, TextMatch};
 use toml_span::Value;
 use toml_span::value::ValueInner;
@@ -145,7 +145,7 @@ fn bounded(section: &Section<'_>, key: &str, length: usize, p: &mut Problems) {
 fn path(section: &mut Section<'_>, p: &mut Problems) -> PathMatch {
     let prefix = section.parsed(p, "path", scalar::path_prefix).and_then(|at| at.value).map(PathMatch::Prefix);
     let exact = section.parsed(p, "path_exact", scalar::path_exact).map(|at| PathMatch::Exact(at.value));
-    let pattern = section.string(p, "path_regex").and_then(|at| regex(&at, p)).map(PathMatch::Regex);
+    let pattern = section.string(p, "path_regex").and_then(|at| regex(p, &at)).map(PathMatch::Regex);
     only_one(section, &["path", "path_exact", "path_regex"], p);
     prefix.or(exact).or(pattern).unwrap_or_default()
 }
@@ -198,7 +198,7 @@ fn fields(
     for (name, value) in entries {
         let known = match key {
             "headers" => scalar::header_name(name.value).map_err(|wrong| p.push(wrong.at(name.span.clone()))).ok(),
-            "values" => template(&name, Asks::Request, p).map(|_| name.value.to_owned()),
+            "values" => template(p, &name, When::Request).map(|_| name.value.to_owned()),
             _ if name.value.is_empty() => {
                 p.push(Problem::error(name.span.clone(), "the name is empty").help("write a name"));
                 None
@@ -267,7 +267,7 @@ fn wanted(name: &str, value: &Value<'_>, p: &mut Problems) -> Option<Wanted> {
         found.extend(section.string(p, key).map(|at| Wanted::Is(make(at.value.to_owned()))));
     }
     let pattern = section.string(p, "regex");
-    found.extend(pattern.and_then(|at| regex(&at, p)).map(|text| Wanted::Is(TextMatch::Regex(text))));
+    found.extend(pattern.and_then(|at| regex(p, &at)).map(|text| Wanted::Is(TextMatch::Regex(text))));
     let present = section.boolean(p, "present");
     found.extend(present.map(|there| if there { Wanted::Is(TextMatch::Present) } else { Wanted::Absent }));
     only_one(&section, &["exact", "prefix", "suffix", "contains", "regex", "present"], p);

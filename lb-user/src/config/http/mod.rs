@@ -1,11 +1,13 @@
 //! What only requests have: words of routes, limits, sessions, callouts and the log.
 
 pub(super) mod actions;
+pub(super) mod authorizer;
+pub(super) mod compression;
 pub(super) mod headers;
 pub(super) mod matches;
 pub(super) mod order;
 pub(super) mod redirect;
-mod text;
+pub(super) mod text;
 
 use tls_worker::api::Mode;
 
@@ -13,7 +15,7 @@ use tls_worker::api::Mode;
 pub(super) const HTTP: &[Mode] = &[Mode::Http, Mode::Https];
 
 /// Keys of a route that not every mode has.
-pub(super) const ROUTE_KEYS: [&str; 22] = [
+pub(super) const ROUTE_KEYS: [&str; 24] = [
     "path",
     "path_exact",
     "path_regex",
@@ -36,4 +38,6 @@ pub(super) const ROUTE_KEYS: [&str; 22] = [
     "response_headers",
     "timeout",
     "response_timeout",
+    "authorizer",
+    "compression",
 ];

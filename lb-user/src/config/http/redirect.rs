@@ -5,7 +5,7 @@ use super::super::problem::{Problem, Problems};
 use super::super::scalar::{self, Wrong};
 use super::super::section::{At, Section, integer};
 use super::matches::only_one;
-use super::text::{Asks, regex, template};
+use super::text::{When, regex, template};
 use std::ops::Range;
 use tls_worker::api::{EdgeAnswer, FixedAnswer, MAX_FIXED_BODY, PathChange, PathMatch, Redirect};
 use toml_span::value::ValueInner;
@@ -51,7 +51,7 @@ fn code(section: &mut Section<'_>, p: &mut Problems) -> Option<u16> {
 }
 
 fn address(at: &At<&str>, p: &mut Problems) -> Option<String> {
-    template(at, Asks::Request, p)?;
+    template(p, at, When::Request)?;
     if !["http://", "https://", "/", "${"].iter().any(|begin| at.value.starts_with(begin)) {
         p.push(
             Problem::error(at.span.clone(), format!("{:?} is no address", at.value))
@@ -83,7 +83,7 @@ pub(super) fn new_path(section: &mut Section<'_>, matched: &PathMatch, p: &mut P
         );
     }
     let pattern = section.section(p, "path_regex").and_then(|mut inner| {
-        let pattern = inner.string(p, "pattern").and_then(|at| regex(&at, p));
+        let pattern = inner.string(p, "pattern").and_then(|at| regex(p, &at));
         let with = inner.string(p, "with").map(|at| at.value.to_owned());
         for key in ["pattern", "with"] {
             if !inner.has(key) {

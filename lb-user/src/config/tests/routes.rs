@@ -139,6 +139,13 @@ fn each_mistake_in_a_route_has_its_place_and_what_to_write() {
         ("code = 301", "code = 305".to_owned(), "305", "no code of redirects", "308"),
         ("clients = [\"10.0.0.0/8\"", "clients = [\"10.0.0.0/33\"".to_owned(), "10.0.0.0/33", "", ""),
         ("methods = [\"GET\"", "methods = [\"get\"".to_owned(), "get", "no method", "capital"),
+        (
+            "timeout = \"3s\"",
+            "client_cert_headers = { x-ip = \"pem\" }".to_owned(),
+            "{ set",
+            "sets \"x-ip\" already",
+            "another name",
+        ),
         (fourth, add("not = {}"), "{}", "asks nothing", "name a path"),
         (fourth, add("any = []"), "[]", "no request is so", "remove `any`"),
         (

@@ -32,6 +32,9 @@ pub(crate) struct CompiledRoute {
     /// Where requests go; empty where the edge answers.
     pub(crate) shares: Box<[PoolShare]>,
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
+    /// Into [`crate::compile::Compiled::authorizers`].
+    pub(crate) authorizer: Option<usize>,
+    pub(crate) compression: Option<api::Compression>,
     pub(super) answer: Option<Answer>,
     pub(crate) mirror: Option<api::Mirror>,
     pub(super) rewrite: Rewrite,
@@ -80,6 +83,8 @@ impl CompiledRoute {
             pool: route.pool,
             shares: shares.into(),
             client_cert: route.client_cert.iter().map(header).collect::<Result<_, _>>()?,
+            authorizer: route.authorizer,
+            compression: route.compression.clone(),
             answer,
             mirror: route.mirror.clone(),
             moved: Moved::new(&route.rewrite, &route.path),

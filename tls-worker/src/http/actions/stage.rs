@@ -21,19 +21,23 @@ pub(in crate::http) fn begin(exchange: &mut Exchange, route: &CompiledRoute, hea
     }
 }
 
-/// Change a rebuilt request: its header, its target, its host.
-pub(in crate::http) fn request(exchange: &Exchange, route: &CompiledRoute, parts: &mut Parts) -> Result<(), Fault> {
+/// Change a rebuilt request's header.
+pub(in crate::http) fn request(exchange: &Exchange, route: &CompiledRoute, parts: &mut Parts) {
     if !route.request_headers.is_empty() {
         let filled = headers::fill(&route.request_headers, &exchange.facts(Head::from(&*parts)));
         exchange.service.stats.invalid_headers.add(filled.invalid);
         filled.apply(&mut parts.headers);
     }
+}
+
+/// Change target and host of a request that goes to a backend. Until here everything saw what the client asked for.
+pub(in crate::http) fn rewrite<B>(route: &CompiledRoute, request: &mut Request<B>) -> Result<(), Fault> {
     let refused = Fault::Rejected(Rejection::Rewrite);
-    if let Some(target) = route.rewrite.target(&parts.uri).map_err(|()| refused)? {
-        parts.uri = target;
+    if let Some(target) = route.rewrite.target(request.uri()).map_err(|()| refused)? {
+        *request.uri_mut() = target;
     }
     if let Some(host) = route.rewrite.host() {
-        parts.headers.insert(header::HOST, host.clone());
+        request.headers_mut().insert(header::HOST, host.clone());
     }
     Ok(())
 }
@@ -61,9 +65,12 @@ pub(in crate::http) fn answer(
 
 /// The pool that is next to take a request of this route.
 pub(in crate::http) fn choose_pool(exchange: &mut Exchange, route: &CompiledRoute) -> Option<Rc<PoolView>> {
-    let share = exchange.service.turn(exchange.by.route?).next()?;
+    let next = exchange.service.turn(exchange.by.route?).next();
+    // The turn may be that of a newer generation, whose pools are others.
+    let has_share = |place: &usize| route.shares.get(*place).is_some_and(|share| share.weight > 0);
+    let share = next.filter(has_share).or_else(|| (0..route.shares.len()).find(has_share))?;
     exchange.by.share = share;
-    Some(exchange.view.pools[route.shares.get(share)?.pool].clone())
+    Some(exchange.view.pools[route.shares[share].pool].clone())
 }
 
 /// Send a copy to the route's mirror, or begin to make one.
@@ -109,11 +116,11 @@ pub(in crate::http) fn restore(
     cookies::restore(headers, &sides);
 }
 
-/// Change an answer's header, whoever made it.
+/// Change an answer's header, whoever made it, once: a backend's before it is compressed, every other at its end.
 pub(in crate::http) fn response(exchange: &Exchange, response: &mut Response<ResponseBody>) {
     let compiled = &exchange.view.compiled.services[exchange.service.index];
     let Some(route) = exchange.by.route.map(|route| &compiled.routes[route]) else { return };
-    if route.response_headers.is_empty() {
+    if route.response_headers.is_empty() || exchange.dressed.replace(true) {
         return;
     }
     let filled = match &exchange.kept {
