@@ -2,11 +2,13 @@
 
 mod args;
 mod args_cert;
+mod args_session;
 mod cert;
 mod daemon;
 mod decap;
 mod live;
 mod route;
+mod sessions;
 mod table;
 mod table_cert;
 mod table_certificates;

@@ -2,6 +2,7 @@
 
 mod authorizer;
 mod forward;
+mod persistence;
 mod refresh;
 mod routes;
 mod tls;

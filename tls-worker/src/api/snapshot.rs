@@ -4,6 +4,7 @@
 use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
 use super::compression::Compression;
+use super::persistence::Persistence;
 use super::routing::{Condition, FieldMatch, PathMatch};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -201,6 +202,9 @@ pub struct Pool {
     /// protocol header, version 2.
     #[serde(default)]
     pub proxy_v2: bool,
+    /// Clients that come again go to the backend that they had.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
 
 /// How a backend is chosen.

@@ -1,6 +1,7 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its route, `actions` does what that says,  `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! `headers` checks and rebuilds it, `route` finds its route, `actions` does what that says, `forward` gets the backend's answer, `upgrade` carries
+//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
+//! `gather` puts together what HTTP/2 writes.
 
 mod actions;
 pub(crate) mod authorize;
@@ -13,6 +14,7 @@ mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod session;
 mod upgrade;
 
 pub(crate) use actions::CompiledRoute;
@@ -20,7 +22,9 @@ pub(crate) use actions::split::Turn;
 pub(crate) use headers::is_edges_own;
 
 use crate::conn::{Client, InFlight};
+use crate::persist::Pin;
 use crate::stats::Rejection;
+use crate::upstream::PoolView;
 use actions::stage;
 use body::{RequestBody, ResponseBody};
 use exchange::{Exchange, Head};
@@ -93,10 +97,14 @@ fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
 struct Prepared {
     /// Place in the service's routes.
     route: usize,
+    /// None: the edge answers.
+    pool: Option<Rc<PoolView>>,
     /// None while it is under way.
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Where the client was before.
+    pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
     /// How the answer may be compressed.
@@ -125,9 +133,13 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
+    let pool = stage::choose_pool(exchange, route);
+    let pin = pool.as_ref().map(|pool| session::find(exchange, pool, &mut parts)).unwrap_or_default();
     stage::request(exchange, route, &mut parts);
     Ok(Prepared {
         route: place,
+        pin,
+        pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
         authorizer: route.authorizer,
@@ -147,24 +159,28 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     if let Some(answer) = stage::answer(exchange, route, prepared.request.as_ref()) {
         return answer;
     }
-    let pool = stage::choose_pool(exchange, route).ok_or(Fault::NoBackend)?;
+    let pool = prepared.pool.as_ref().ok_or(Fault::NoBackend)?;
     if let Some(request) = &mut prepared.request {
         stage::rewrite(route, request)?;
         stage::copy(exchange, route, request);
     }
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&pool, &mut prepared.request, &mut exchange.by, route.response_timeout).await?;
+        forward::forward(pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin, route.response_timeout)
+            .await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        stage::response(exchange, &mut response);
+        session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
-    stage::restore(exchange, route, &pool, lease.backend().address, response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    let mut response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
+    stage::restore(exchange, route, pool, lease.backend().address, response.headers_mut());
     stage::response(exchange, &mut response);
+    session::tell(&prepared.pin, &exchange.client, response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
     match &route.compression {
         Some(rules) => {
             let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);

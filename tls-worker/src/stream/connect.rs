@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::proxy::{self, About};
+use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::{Active, Opened, PoolView, UpState, open};
 use std::sync::Arc;
@@ -22,8 +23,9 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
             return None;
         }
     };
+    let mut pin = Pin::by_source(pool, client.peer.ip());
     let mut failed = None;
-    while let Some(choice) = pool.choose(failed) {
+    while let Some(choice) = pin.choose(pool, failed, || pool.choose(failed).cloned()) {
         let backend = &choice.backend;
         let active = Active::begin(backend);
         match open(pool, backend, &header, about.tls.is_none()).await {

@@ -17,6 +17,7 @@ mod misdirected;
 mod ocsp;
 mod passthrough;
 mod routes;
+mod sessions;
 mod streams;
 mod timeouts;
 mod tls;

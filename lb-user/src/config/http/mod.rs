@@ -6,6 +6,7 @@ pub(super) mod compression;
 pub(super) mod headers;
 pub(super) mod matches;
 pub(super) mod order;
+pub(super) mod persistence;
 pub(super) mod redirect;
 pub(super) mod text;
 

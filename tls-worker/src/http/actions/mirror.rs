@@ -5,6 +5,7 @@ use super::super::body::RequestBody;
 use super::super::forward;
 use super::split::Turn;
 use crate::api;
+use crate::persist::Pin;
 use crate::stats::{Mirrored, ServiceStats};
 use crate::upstream::PoolView;
 use crate::view::Answered;
@@ -114,7 +115,8 @@ impl Sending {
         let Sending { pool, stats, timeout, place } = self;
         let sent = async {
             let mut slot = Some(request);
-            let mut answer = forward::forward(&pool, &mut slot, &mut Answered::default(), None).await.ok()?;
+            let mut answer =
+                forward::forward(&pool, &mut slot, &mut Answered::default(), &mut Pin::default(), None).await.ok()?;
             while let Some(frame) = answer.response.body_mut().frame().await {
                 frame.ok()?;
             }

@@ -117,7 +117,7 @@ pub(in crate::http) fn restore(
 }
 
 /// Change an answer's header, whoever made it, once: a backend's before it is compressed, every other at its end.
-pub(in crate::http) fn response(exchange: &Exchange, response: &mut Response<ResponseBody>) {
+pub(in crate::http) fn response<B>(exchange: &Exchange, response: &mut Response<B>) {
     let compiled = &exchange.view.compiled.services[exchange.service.index];
     let Some(route) = exchange.by.route.map(|route| &compiled.routes[route]) else { return };
     if route.response_headers.is_empty() || exchange.dressed.replace(true) {
