@@ -2,7 +2,9 @@
 //! ready. What did not change since the last snapshot is taken over from it, so that session tickets stay good and a
 //! change of one backend's state costs no parsing of keys.
 
-use crate::api::{self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys};
+use crate::api::{
+    self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy, Snapshot, TicketKeys,
+};
 use crate::http::CompiledRoute;
 use crate::http::authorize;
 use crate::http::route::{Patterns, Router};
@@ -68,6 +70,8 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    pub(crate) path: PathPolicy,
+    pub(crate) limits: HttpLimits,
 }
 
 /// An [`api::Pool`], ready.
@@ -173,6 +177,8 @@ impl Compiled {
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            path: service.path,
+            limits: service.limits,
         })
     }
 

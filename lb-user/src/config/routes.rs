@@ -144,6 +144,7 @@ fn route(
         rewrite: actions.rewrite,
         request_headers: actions.request_headers,
         response_headers: actions.response_headers,
+        max_body: actions.max_body,
         timeout: actions.timeout,
         response_timeout: actions.response_timeout,
         client_cert,

@@ -4,6 +4,7 @@
 use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
 use super::compression::Compression;
+use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::routing::{Condition, FieldMatch, PathMatch};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
@@ -72,6 +73,12 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// What becomes of paths.
+    #[serde(default)]
+    pub path: PathPolicy,
+    /// What clients may send.
+    #[serde(default)]
+    pub limits: HttpLimits,
 }
 
 /// Address and port of a service.
@@ -151,6 +158,9 @@ pub struct Route {
     /// timeouts alone.
     #[serde(default)]
     pub timeout: Option<Duration>,
+    /// Longest body of a request, bytes, in place of [`HttpLimits::body_bytes`]; 0: no bound.
+    #[serde(default)]
+    pub max_body: Option<u64>,
     /// In place of [`BackendTimeouts::response`].
     #[serde(default)]
     pub response_timeout: Option<Duration>,

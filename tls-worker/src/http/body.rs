@@ -1,132 +1,29 @@
-//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+//! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
-use super::actions::mirror::Copying;
+pub(crate) use super::request_body::RequestBody;
+
 use super::compress::Compressing;
+use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
 use crate::stats::{BackendFailure, ServiceStats};
 use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
-use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-/// A client's body on its way to a backend.
-pub(crate) struct RequestBody {
-    /// None: empty.
-    incoming: Option<Incoming>,
-    /// The connection that it is sent on.
-    state: Option<Arc<UpState>>,
-    /// What the request is served by.
-    view: Option<Rc<View>>,
-    /// Who copies it in passing.
-    copying: Option<Rc<RefCell<Copying>>>,
-    /// In place of `incoming`: a copy.
-    chunks: VecDeque<Bytes>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), view: Some(view), ..RequestBody::empty() }
-    }
-
-    pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None, copying: None, chunks: VecDeque::new() }
-    }
-
-    /// A body that was copied before.
-    pub(crate) fn copied(chunks: Vec<Bytes>) -> Self {
-        RequestBody { chunks: chunks.into(), ..RequestBody::empty() }
-    }
-
-    /// What passes is to be copied.
-    pub(super) fn copy_to(&mut self, copying: Rc<RefCell<Copying>>) {
-        self.copying = Some(copying);
-    }
-
-    /// It is to be sent on this connection.
-    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
-        self.state = Some(state);
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view, copying, .. } = &mut *self else {
-            let next = self.chunks.pop_front();
-            if let Some(state) = &self.state {
-                if self.chunks.is_empty() { state.uploaded() } else { state.upload(false) }
-            }
-            return Poll::Ready(next.map(|data| Ok(Frame::data(data))));
-        };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if let Some(state) = state {
-            match &polled {
-                Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
-                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
-                Poll::Ready(Some(Err(_))) => state.client_broke(),
-            }
-        }
-        if copying.is_some() {
-            pass_copy(copying, &polled, incoming.is_end_stream());
-        }
-        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().map_or(self.chunks.is_empty(), Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let copied = || SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum());
-        self.incoming.as_ref().map_or_else(copied, Incoming::size_hint)
-    }
-}
-
-/// What was polled of a body that is copied.
-fn pass_copy(
-    copying: &mut Option<Rc<RefCell<Copying>>>,
-    polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
-    at_end: bool,
-) {
-    let goes_on = match polled {
-        Poll::Pending => return,
-        Poll::Ready(None) => true,
-        Poll::Ready(Some(Ok(frame))) => {
-            let data = frame.data_ref();
-            data.is_none_or(|data| copying.as_ref().is_some_and(|copying| copying.borrow_mut().passed(data)))
-        }
-        Poll::Ready(Some(Err(_))) => false,
-    };
-    match (goes_on, at_end || matches!(polled, Poll::Ready(None))) {
-        (true, true) => copying.take().map_or((), Copying::whole),
-        (true, false) => {}
-        (false, _) => *copying = None,
-    }
-}
 
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
     in_flight: Option<InFlight>,
+    /// Who is told when it waits for its client.
+    held: Option<Rc<Held>>,
 }
 
 /// Why a response's body broke off.
@@ -155,7 +52,7 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None }
+        ResponseBody { kind: Kind::Empty, in_flight: None, held: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
@@ -164,7 +61,7 @@ impl ResponseBody {
 
     pub(crate) fn bytes(bytes: Bytes) -> Self {
         let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
-        ResponseBody { kind, in_flight: None }
+        ResponseBody { kind, in_flight: None, held: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -172,15 +69,17 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None },
+            Ok(compressing) => {
+                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, held: None }
+            }
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None },
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None },
         }
     }
 
@@ -188,13 +87,21 @@ impl ResponseBody {
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// Tell when it waits for its client.
+    pub(super) fn watch(&mut self, held: Rc<Held>) {
+        self.held = Some(held);
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        match (&self.held, polled) {
+            (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
+            (Some(held), _) => held.by_nobody(),
+            (None, _) => {}
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
@@ -223,6 +130,17 @@ impl Body for ResponseBody {
             }
         }
         polled.map_err(BodyError::Backend)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_kind(cx);
+        self.tell(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

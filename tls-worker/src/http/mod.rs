@@ -1,7 +1,8 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its route, `actions` does what that says, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
-//! `gather` puts together what HTTP/2 writes.
+//! `normalise` reads whom and what it asks for, `headers` rebuilds it, `route` finds its route, `actions` does what that says,
+//! `session` finds where its client was before, `forward` gets the backend's answer, `upgrade` carries what comes after a 101,
+//! `respond` makes the edge's own answers. In front of hyper, `guard` looks at what a client sends; `gather` puts together
+//! what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 mod actions;
 pub(crate) mod authorize;
@@ -10,11 +11,15 @@ mod compress;
 mod exchange;
 mod forward;
 mod gather;
+pub(crate) mod guard;
 mod headers;
+mod normalise;
+mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
 mod session;
+mod stall;
 mod upgrade;
 
 pub(crate) use actions::CompiledRoute;
@@ -28,9 +33,11 @@ use crate::upstream::PoolView;
 use actions::stage;
 use body::{RequestBody, ResponseBody};
 use exchange::{Exchange, Head};
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use request_body::{Measure, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -44,11 +51,14 @@ fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
+    let refused = client.state.pipeline.begin();
+    let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
-    let mut prepared = match &mut exchange {
-        Some(exchange) => prepare(exchange, request),
+    let mut prepared = match (refused, &mut exchange) {
+        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
-        None => Err(Fault::Rejected(Rejection::NoRoute)),
+        (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
@@ -63,10 +73,15 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
+            let mut response = fault.response();
             if let Fault::Rejected(reason) = fault {
                 client.state.stats().rejected.inc(reason);
+                if is_http1 && (refused.is_some() || reason.ends_connection()) {
+                    client.state.pipeline.set_lingers();
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
             }
-            fault.response()
+            response
         });
         if let Some(exchange) = &exchange {
             stage::response(exchange, &mut response);
@@ -103,6 +118,8 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// What its body says; none: it has none.
+    upload: Option<Rc<Upload>>,
     /// Where the client was before.
     pin: Pin,
     /// Who is asked first.
@@ -114,8 +131,8 @@ struct Prepared {
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
-    exchange.authority = headers::check(&request)?;
-    exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
+    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits)?;
+    (exchange.authority, exchange.host) = (asked.authority, asked.host);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     let facts = exchange.facts(Head::from(&request));
     let found = compiled.router.find(&exchange.host, request.uri().path(), request.method(), &facts);
@@ -125,6 +142,12 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     exchange.by.route = Some(place);
     let route = &compiled.routes[place];
     stage::begin(exchange, route, Head::from(&request));
+    let most = route.max_body.unwrap_or(compiled.limits.body_bytes);
+    if most > 0 && request.body().size_hint().lower() > most {
+        return Err(Fault::Rejected(Rejection::BodySize));
+    }
+    let upload = (!request.body().is_end_stream()).then(Rc::<Upload>::default);
+    let measure = upload.clone().map(|upload| Measure::new(&compiled.limits, most, request.headers(), upload));
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
@@ -140,8 +163,9 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         route: place,
         pin,
         pool,
-        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
+        upload,
         authorizer: route.authorizer,
         wish,
     })
@@ -164,9 +188,13 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
         stage::rewrite(route, request)?;
         stage::copy(exchange, route, request);
     }
+    let answered =
+        forward::forward(pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin, route.response_timeout);
     let forward::Answer { mut response, lease, active } =
-        forward::forward(pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin, route.response_timeout)
-            .await?;
+        answered.await.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
+    if let Some(upload) = &prepared.upload {
+        upload.set_answered();
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         stage::response(exchange, &mut response);
         session::tell(&prepared.pin, &exchange.client, response.headers_mut());

@@ -88,6 +88,11 @@ impl<const N: usize> ByReason<N> {
         self.0[reason.into()].inc();
     }
 
+    /// All of them, by name: for those that are asked about before they are counted first.
+    pub(crate) fn read_all(&self, names: &[&str]) -> Vec<(String, u64)> {
+        names.iter().zip(&self.0).map(|(name, n)| (name.to_string(), n.get())).collect()
+    }
+
     /// Those that are not zero, by name.
     pub(crate) fn read(&self, names: &[&str]) -> Vec<(String, u64)> {
         let pairs = names.iter().zip(&self.0);
@@ -128,6 +133,7 @@ pub(crate) struct ServiceStats {
     pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
     /// Values of headers that no header can have.
     pub(crate) invalid_headers: Counter,
+    pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
 
@@ -174,6 +180,7 @@ impl ServiceStats {
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
             mirrored: self.mirrored.read(Mirrored::NAMES),
             invalid_headers: self.invalid_headers.get(),
+            http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),
         }

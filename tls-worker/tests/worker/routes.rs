@@ -351,6 +351,25 @@ fn a_route_has_deadlines_of_its_own() {
 }
 
 #[test]
+fn a_route_takes_longer_bodies_than_its_service() {
+    local(async {
+        let (mut worker, at, mut snapshot, _backends) = two().await;
+        snapshot.services[0].limits.body_bytes = 3;
+        let upload = Route { max_body: Some(4), ..snap::route("upload", &[], Some("/upload"), 1) };
+        snapshot.services[0].routes.push(upload);
+        worker.apply(&snapshot).await;
+        for (path, body, status) in
+            [("/", "abc", 200), ("/", "abcd", 413), ("/upload", "abcd", 200), ("/upload", "abcde", 413)]
+        {
+            let (length, host) = (body.len(), "host: a\r\nconnection: close");
+            let answer =
+                bare(at, &format!("PUT {path} HTTP/1.1\r\n{host}\r\ncontent-length: {length}\r\n\r\n{body}")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {body}: {answer}");
+        }
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_route_refuses_the_snapshot() {
     local(async {
         let (mut worker, _, snapshot, _backends) = two().await;

@@ -6,6 +6,7 @@ use super::super::refs::Refs;
 use super::super::scalar;
 use super::super::section::{At, Section, integer};
 use super::headers::changes;
+use super::limits;
 use super::redirect::{new_path, redirect, respond};
 use super::text::When;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(in crate::config) struct Actions {
     pub(in crate::config) rewrite: Rewrite,
     pub(in crate::config) request_headers: Vec<HeaderAction>,
     pub(in crate::config) response_headers: Vec<HeaderAction>,
+    pub(in crate::config) max_body: Option<u64>,
     pub(in crate::config) timeout: Option<Duration>,
     pub(in crate::config) response_timeout: Option<Duration>,
 }
@@ -48,6 +50,7 @@ impl Actions {
             rewrite: rewrite(section, matched, p),
             request_headers: changes(section, "request_headers", When::Request, p),
             response_headers: changes(section, "response_headers", When::Answer, p),
+            max_body: limits::body(section, p),
             timeout: section.duration(p, "timeout", DEADLINE),
             response_timeout: section.duration(p, "response_timeout", DEADLINE),
             split,

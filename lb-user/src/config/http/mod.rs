@@ -4,6 +4,7 @@ pub(super) mod actions;
 pub(super) mod authorizer;
 pub(super) mod compression;
 pub(super) mod headers;
+pub(super) mod limits;
 pub(super) mod matches;
 pub(super) mod order;
 pub(super) mod persistence;
@@ -16,7 +17,7 @@ use tls_worker::api::Mode;
 pub(super) const HTTP: &[Mode] = &[Mode::Http, Mode::Https];
 
 /// Keys of a route that not every mode has.
-pub(super) const ROUTE_KEYS: [&str; 24] = [
+pub(super) const ROUTE_KEYS: [&str; 25] = [
     "path",
     "path_exact",
     "path_regex",
@@ -39,6 +40,7 @@ pub(super) const ROUTE_KEYS: [&str; 24] = [
     "response_headers",
     "timeout",
     "response_timeout",
+    "max_body",
     "authorizer",
     "compression",
 ];

@@ -41,6 +41,7 @@ request_headers = { set = { "x-ip" = "${client.ip}" }, remove = ["x-c"] }
 response_headers.add = { "x-by" = "${backend}" }
 timeout = "3s"
 response_timeout = "1s"
+max_body = "2MiB"
 
 [[service.web.routes]]
 name = "second"
@@ -99,6 +100,7 @@ fn routes_are_read_whole() {
     assert!(first.rewrite.keep_cookies && !first.rewrite.keep_locations);
     assert_eq!(first.request_headers[0].change, HeaderChange::Remove);
     assert_eq!(first.request_headers[1].change, HeaderChange::Set("${client.ip}".into()));
+    assert_eq!(first.max_body, Some(2 << 20));
     assert_eq!((first.timeout, first.response_timeout), (Some(Duration::from_secs(3)), Some(Duration::from_secs(1))));
 }
 

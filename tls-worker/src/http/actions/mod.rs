@@ -35,6 +35,8 @@ pub(crate) struct CompiledRoute {
     /// Into [`crate::compile::Compiled::authorizers`].
     pub(crate) authorizer: Option<usize>,
     pub(crate) compression: Option<api::Compression>,
+    /// Longest body, bytes, in place of the service's; 0: no bound.
+    pub(super) max_body: Option<u64>,
     pub(super) answer: Option<Answer>,
     pub(crate) mirror: Option<api::Mirror>,
     pub(super) rewrite: Rewrite,
@@ -85,6 +87,7 @@ impl CompiledRoute {
             client_cert: route.client_cert.iter().map(header).collect::<Result<_, _>>()?,
             authorizer: route.authorizer,
             compression: route.compression.clone(),
+            max_body: route.max_body,
             answer,
             mirror: route.mirror.clone(),
             moved: Moved::new(&route.rewrite, &route.path),

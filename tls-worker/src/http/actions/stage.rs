@@ -9,7 +9,7 @@ use crate::http::respond::Fault;
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -55,7 +55,12 @@ pub(in crate::http) fn answer(
             let text = |value: &'_ http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
             let (scheme, authority) = (text(&exchange.client.proto), text(&exchange.authority));
             let asked = Asked { scheme: &scheme, authority: &authority, uri: request.uri() };
-            redirect.response(&asked, &exchange.facts(Head::from(request))).ok_or_else(|| {
+            let made = redirect.response(&asked, &exchange.facts(Head::from(request)));
+            let bare = |response: Response<ResponseBody>| match *request.method() {
+                Method::HEAD => response.map(|_| ResponseBody::empty()),
+                _ => response,
+            };
+            made.map(bare).ok_or_else(|| {
                 exchange.service.stats.invalid_headers.inc();
                 Fault::Rejected(Rejection::Rewrite)
             })
