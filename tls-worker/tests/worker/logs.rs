@@ -111,6 +111,7 @@ fn a_line_tells_what_was_asked_and_what_came_of_it() {
         bare(at, "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nConnection: close\r\n\r\n").await;
         let line = object(&lines).await;
         assert_eq!((&line["status"], &line["backend"]), (&json!(400), &Value::Null));
+        assert_eq!((&line["method"], &line["uri"], &line["host"]), (&json!("-"), &json!("*"), &json!("")));
         let report = worker.report().await;
         assert_eq!((report.access_logs[0].lines, report.access_logs[0].dropped), (3, 0));
     });
