@@ -8,6 +8,7 @@ use crate::api::{
 use crate::http::CompiledRoute;
 use crate::http::authorize;
 use crate::http::route::{Patterns, Router};
+use crate::log::Plan;
 use crate::persist::Pinning;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -30,6 +31,9 @@ pub(crate) enum CompileError {
     /// A pool.
     #[error("pool {name:?}: {problem}")]
     Pool { name: String, problem: String },
+    /// An access log.
+    #[error("access log {name:?}: {problem}")]
+    AccessLog { name: String, problem: String },
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
@@ -46,6 +50,7 @@ pub(crate) enum CompileError {
 pub(crate) struct Compiled {
     pub(crate) generation: u64,
     pub(crate) services: Vec<CompiledService>,
+    pub(crate) logs: Vec<Arc<Plan>>,
     pub(crate) pools: Vec<CompiledPool>,
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
@@ -70,6 +75,8 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    /// Into [`Compiled::logs`].
+    pub(crate) access_log: Option<usize>,
     pub(crate) path: PathPolicy,
     pub(crate) limits: HttpLimits,
 }
@@ -117,6 +124,10 @@ impl Compiled {
                 .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
             new.authorizers.push(ready);
         }
+        for log in &snapshot.access_logs {
+            let plan = Plan::new(log).map_err(|problem| CompileError::AccessLog { name: log.name.clone(), problem })?;
+            new.logs.push(Arc::new(plan));
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -157,6 +168,9 @@ impl Compiled {
                 return Err(format!("address {} port {port} is already that of service {other:?}", key.0));
             }
         }
+        if service.access_log.is_some_and(|log| log >= self.logs.len()) {
+            return Err(format!("there is no access log {:?}", service.access_log));
+        }
         let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         for route in &service.routes {
             self.check_pools(route, has_http)?;
@@ -177,6 +191,7 @@ impl Compiled {
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            access_log: service.access_log.filter(|_| has_http),
             path: service.path,
             limits: service.limits,
         })

@@ -4,6 +4,7 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod access_log;
 mod actions;
 mod authorizer;
 mod compression;
@@ -50,6 +51,7 @@ pub mod routes {
     pub use crate::http::route::{PatternError, Sample, check_pattern, find};
 }
 
+pub use access_log::*;
 pub use actions::*;
 pub use authorizer::*;
 pub use compression::*;
@@ -79,6 +81,8 @@ pub enum Command {
     Apply(Box<Snapshot>),
     /// What the agents found out about a client's certificate: the answer to [`Event::Ocsp`].
     Ocsp(OcspAnswer),
+    /// Lines of access logs go to these pipes: a descriptor for each thread, in the order of [`Hello::threads`].
+    Logs,
     /// Entries that an earlier worker had in the table of a pool; those of a pool that has none are passed over.
     Sessions {
         /// Pool.

@@ -1,6 +1,7 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::access_log::AccessLog;
 use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
 use super::compression::Compression;
@@ -29,6 +30,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Access logs that services point into.
+    #[serde(default)]
+    pub access_logs: Vec<AccessLog>,
     /// Authorizers that routes point into.
     #[serde(default)]
     pub authorizers: Vec<Authorizer>,
@@ -73,6 +77,9 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// Into [`Snapshot::access_logs`]; none: nothing is written of its requests.
+    #[serde(default)]
+    pub access_log: Option<usize>,
     /// What becomes of paths.
     #[serde(default)]
     pub path: PathPolicy,

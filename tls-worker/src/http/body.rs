@@ -3,6 +3,7 @@
 pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
+use super::log::Line;
 use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
@@ -21,6 +22,8 @@ use std::task::{Context, Poll};
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// Of the access log.
+    line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
     /// Who is told when it waits for its client.
     held: Option<Rc<Held>>,
@@ -51,8 +54,12 @@ enum Kind {
 }
 
 impl ResponseBody {
+    fn of(kind: Kind) -> Self {
+        ResponseBody { kind, line: None, in_flight: None, held: None }
+    }
+
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None, held: None }
+        ResponseBody::of(Kind::Empty)
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
@@ -61,7 +68,7 @@ impl ResponseBody {
 
     pub(crate) fn bytes(bytes: Bytes) -> Self {
         let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
-        ResponseBody { kind, in_flight: None, held: None }
+        ResponseBody::of(kind)
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -69,23 +76,26 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
+        ResponseBody::of(Kind::Backend { incoming, held: Some((lease, active)) })
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => {
-                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, held: None }
-            }
+            Ok(compressing) => ResponseBody::of(Kind::Compressed(Box::new(compressing))),
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None },
+            Err(error) => ResponseBody::of(Kind::Broken(Some(error))),
         }
     }
 
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
+    }
+
+    /// Written when this body is gone.
+    pub(super) fn log(&mut self, line: Line) {
+        self.line = Some(Box::new(line));
     }
 
     /// Tell when it waits for its client.
@@ -140,6 +150,10 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_kind(cx);
         self.tell(&polled);
+        let ended = self.is_end_stream();
+        if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
+            line.passed(frame.as_ref().map(Result::as_ref), ended);
+        }
         polled
     }
 

@@ -1,6 +1,8 @@
 //! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
 //! variables may ask about it.
 
+use super::log::Begun;
+use super::stamp::Stamp;
 use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::tls::Peer;
@@ -12,7 +14,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A request, from its header to the end of the answer's.
 pub(super) struct Exchange {
@@ -33,6 +35,8 @@ pub(super) struct Exchange {
     pub(super) dressed: Cell<bool>,
     /// Its header as it came, where something asks for it when the answer is there.
     pub(super) kept: Option<Box<Kept>>,
+    /// What its line in the access log begins with.
+    pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -49,6 +53,7 @@ impl Exchange {
             deadline: None,
             dressed: Cell::new(false),
             kept: None,
+            log: None,
             id: OnceCell::new(),
         }
     }
@@ -69,6 +74,11 @@ impl Exchange {
                 b"0123456789abcdef"[usize::from(nibble)]
             })
         })
+    }
+
+    /// When it came, on the wall's clock.
+    fn came(&self) -> Stamp {
+        Stamp::of(SystemTime::now() - self.began.elapsed())
     }
 
     /// What may be asked about it, with this header.
@@ -228,6 +238,14 @@ impl Lookup for Facts<'_> {
             Source::Pool => exchange.service.pool_name(exchange.by).map(|name| name.as_bytes().into()),
             Source::Backend => exchange.service.backend(exchange.by).and_then(text),
             Source::Status => self.answer.and_then(|(status, _)| text(status.as_u16())),
+            Source::HeaderSeconds => {
+                self.answer.and_then(|_| text(format!("{:.6}", exchange.began.elapsed().as_secs_f64())))
+            }
+            Source::Time => text(exchange.came().iso8601()),
+            Source::TimeUnix => text(exchange.came().unix()),
+            Source::TimeClf => text(exchange.came().clf()),
+            // Of the access log alone, which knows them when it has all else.
+            Source::ResponseBytes | Source::Seconds | Source::ResponseEnd => None,
             Source::ResponseHeader(name) => self.answer?.1.get(name).map(|value| value.as_bytes().into()),
         }
     }

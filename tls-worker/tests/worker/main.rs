@@ -12,6 +12,7 @@ mod compression;
 mod control;
 mod guards;
 mod http;
+mod logs;
 mod mirrors;
 mod misdirected;
 mod ocsp;

@@ -14,6 +14,8 @@ pub(in crate::config) enum When {
     Request,
     /// When it has.
     Answer,
+    /// When everything is known.
+    End,
 }
 
 /// A text with variables that are known by then; what is wrong in it is told with its place.
