@@ -46,6 +46,8 @@ fn full() -> State {
             http2_abuse: some("ping"),
             compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
             compression_busy: 1,
+            mirrored: some("answered"),
+            invalid_headers: 1,
             ..Default::default()
         }],
         requests: [2, 5]

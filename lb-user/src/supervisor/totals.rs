@@ -112,6 +112,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
+                mirrored: labelled(&a.mirrored, &b.mirrored, counters),
+                invalid_headers: counters(a.invalid_headers, b.invalid_headers),
             },
         ),
         requests: matched(

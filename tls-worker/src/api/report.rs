@@ -147,6 +147,12 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle", "send", "age").
     pub timeouts: Vec<(String, u64)>,
+    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long").
+    #[serde(default)]
+    pub mirrored: Vec<(String, u64)>,
+    /// Values of headers, made of variables, that no header can have.
+    #[serde(default)]
+    pub invalid_headers: u64,
     /// HTTP/2 connections that were ended for what the client did too much of ("reset", "ping", …), and streams
     /// ("stall").
     #[serde(default)]

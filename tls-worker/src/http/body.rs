@@ -42,7 +42,7 @@ pub(crate) enum BodyError {
 
 enum Kind {
     Empty,
-    Text(&'static str),
+    Bytes(Bytes),
     Backend {
         incoming: Incoming,
         held: Option<(Lease, Active)>,
@@ -63,7 +63,12 @@ impl ResponseBody {
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody::of(Kind::Text(text))
+        ResponseBody::bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
+        ResponseBody::of(kind)
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -111,8 +116,8 @@ impl ResponseBody {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
             Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
-            Kind::Text(text) => {
-                let bytes = Bytes::from_static(text.as_bytes());
+            Kind::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
@@ -155,7 +160,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Bytes(_) | Kind::Broken(_) => false,
             Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
@@ -164,7 +169,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
             Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }

@@ -11,6 +11,7 @@ use crate::view::Answered;
 use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::time::Duration;
 
 /// A backend's answer, its body still to come.
 pub(super) struct Answer {
@@ -20,11 +21,13 @@ pub(super) struct Answer {
 }
 
 /// Get a backend's answer to the request in `slot`. `by` is told which backend it was, or would have been.
+/// `response_timeout` stands in place of the pool's.
 pub(super) async fn forward(
     pool: &PoolView,
     slot: &mut Option<Request<RequestBody>>,
     by: &mut Answered,
     pin: &mut Pin,
+    response_timeout: Option<Duration>,
 ) -> Result<Answer, Fault> {
     // The backend that could not be reached, and what the client is told if no other one can be.
     let mut failed: Option<(std::net::SocketAddr, Fault)> = None;
@@ -64,13 +67,17 @@ pub(super) async fn forward(
         let may_repeat = !has_body && !fresh && (sender.is_http2() || (reused && idempotent));
         *slot = may_repeat.then(|| copy(&request));
         request.body_mut().attach(state.clone());
-        state.begin(has_body);
-        let mut error = match sender.try_send(request).await {
-            Ok(response) => {
+        state.begin(has_body, response_timeout);
+        let mut error = match state.in_time(sender.try_send(request), response_timeout).await {
+            Some(Ok(response)) => {
                 state.enter(Phase::ReceivingClient);
                 return Ok(Answer { response, lease, active });
             }
-            Err(error) => error,
+            Some(Err(error)) => error,
+            None => {
+                backend.stats.failures.inc(state.failure());
+                return Err(Fault::GatewayTimeout);
+            }
         };
         let unsent = error.take_message();
         if state.is_client_broke() {

@@ -1,6 +1,7 @@
 //! A client's body on its way to a backend: not copied, not gathered, but measured. It may be too long, and it may come
 //! too slowly, for as long as its answer has not begun: from then on the two are a conversation.
 
+use super::actions::mirror::Copying;
 use super::respond::Fault;
 use crate::api::HttpLimits;
 use crate::clock::{self, Millis};
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,16 +60,31 @@ pub(crate) struct RequestBody {
     /// What the request is served by.
     view: Option<Rc<View>>,
     measure: Option<Measure>,
+    /// Who copies it in passing.
+    copying: Option<Rc<RefCell<Copying>>>,
+    /// In place of `incoming`: a copy.
+    chunks: VecDeque<Bytes>,
 }
 
 impl RequestBody {
     /// None of `measure`: it is empty.
     pub(super) fn new(incoming: Incoming, view: Rc<View>, measure: Option<Measure>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view), measure }
+        RequestBody { incoming: Some(incoming), view: Some(view), measure, ..RequestBody::empty() }
     }
 
     pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None, measure: None }
+        let chunks = VecDeque::new();
+        RequestBody { incoming: None, state: None, view: None, measure: None, copying: None, chunks }
+    }
+
+    /// A body that was copied before.
+    pub(crate) fn copied(chunks: Vec<Bytes>) -> Self {
+        RequestBody { chunks: chunks.into(), ..RequestBody::empty() }
+    }
+
+    /// What passes is to be copied.
+    pub(super) fn copy_to(&mut self, copying: Rc<RefCell<Copying>>) {
+        self.copying = Some(copying);
     }
 
     /// It is to be sent on this connection.
@@ -81,8 +98,12 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let RequestBody { incoming: Some(incoming), state, view, measure } = &mut *self else {
-            return Poll::Ready(None);
+        let RequestBody { incoming: Some(incoming), state, view, measure, copying, .. } = &mut *self else {
+            let next = self.chunks.pop_front();
+            if let Some(state) = &self.state {
+                if self.chunks.is_empty() { state.uploaded() } else { state.upload(false) }
+            }
+            return Poll::Ready(next.map(|data| Ok(Frame::data(data))));
         };
         let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(UploadError::Client);
         let mut polled = match measure {
@@ -97,6 +118,9 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
         }
+        if copying.is_some() {
+            pass_copy(copying, &polled, incoming.is_end_stream());
+        }
         if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -107,11 +131,34 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().map_or(self.chunks.is_empty(), Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        let copied = || SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+        self.incoming.as_ref().map_or_else(copied, Incoming::size_hint)
+    }
+}
+
+/// What was polled of a body that is copied.
+fn pass_copy(
+    copying: &mut Option<Rc<RefCell<Copying>>>,
+    polled: &Poll<Option<Result<Frame<Bytes>, UploadError>>>,
+    at_end: bool,
+) {
+    let goes_on = match polled {
+        Poll::Pending => return,
+        Poll::Ready(None) => true,
+        Poll::Ready(Some(Ok(frame))) => {
+            let data = frame.data_ref();
+            data.is_none_or(|data| copying.as_ref().is_some_and(|copying| copying.borrow_mut().passed(data)))
+        }
+        Poll::Ready(Some(Err(_))) => false,
+    };
+    match (goes_on, at_end || matches!(polled, Poll::Ready(None))) {
+        (true, true) => copying.take().map_or((), Copying::whole),
+        (true, false) => {}
+        (false, _) => *copying = None,
     }
 }
 

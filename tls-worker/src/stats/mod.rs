@@ -11,8 +11,10 @@ use crate::api::{
     ALL_CODINGS, AccessLogReport, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report,
     RequestReport, ServiceReport, SessionReport,
 };
+use crate::http::Turn;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -128,6 +130,9 @@ pub(crate) struct ServiceStats {
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+    pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
+    /// Values of headers that no header can have.
+    pub(crate) invalid_headers: Counter,
     pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
@@ -173,6 +178,8 @@ impl ServiceStats {
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
+            mirrored: self.mirrored.read(Mirrored::NAMES),
+            invalid_headers: self.invalid_headers.get(),
             http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),
@@ -239,6 +246,8 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    /// By service and route.
+    turns: HashMap<(Arc<str>, Arc<str>), Rc<Turn>>,
     sessions: HashMap<Arc<str>, Arc<SessionStats>>,
     logs: HashMap<Arc<str>, Arc<LogStats>>,
     authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
@@ -264,6 +273,11 @@ impl Registry {
         self.logs.entry(name.clone()).or_default().clone()
     }
 
+    /// What is kept of a route across generations.
+    pub(crate) fn turn(&mut self, service: &Arc<str>, route: &Arc<str>) -> Rc<Turn> {
+        self.turns.entry((service.clone(), route.clone())).or_default().clone()
+    }
+
     pub(crate) fn sessions(&mut self, pool: &Arc<str>) -> Arc<SessionStats> {
         self.sessions.entry(pool.clone()).or_default().clone()
     }
@@ -272,6 +286,7 @@ impl Registry {
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.turns, |turn| Rc::strong_count(turn) == 1);
         bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
         bound(&mut self.logs, |l| Arc::strong_count(l) == 1);
         bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);

@@ -4,8 +4,10 @@ use crate::api::BackendTimeouts;
 use crate::clock::{self, Millis};
 use crate::io::Meter;
 use crate::stats::{BackendFailure, BackendStats, Counter};
-use crate::watchdog::NEVER;
+use crate::watchdog::{NEVER, Watchdog};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whose turn it is. While it is the client's turn (it sends slowly, or reads slowly) the backend is not blamed; the
 /// client's own deadlines watch that.
@@ -34,6 +36,8 @@ const PHASES: [Phase; 6] =
 pub(crate) struct UpState {
     backend: Arc<BackendStats>,
     response_timeout: Millis,
+    /// In place of it, for the request that is under way; 0: none.
+    asked_timeout: Counter,
     idle_timeout: Millis,
     keepalive: Millis,
     phase: Counter,
@@ -54,6 +58,7 @@ impl UpState {
         let state = UpState {
             backend,
             response_timeout: clock::millis(timeouts.response),
+            asked_timeout: Counter::default(),
             idle_timeout: clock::millis(timeouts.idle),
             keepalive: clock::millis(timeouts.keepalive),
             phase: Counter::default(),
@@ -76,8 +81,9 @@ impl UpState {
         self.since.set(clock::now());
     }
 
-    /// A request goes out.
-    pub(crate) fn begin(&self, has_body: bool) {
+    /// A request goes out. `response_timeout` holds for it, in place of the pool's.
+    pub(crate) fn begin(&self, has_body: bool, response_timeout: Option<Duration>) {
+        self.asked_timeout.set(response_timeout.map_or(0, clock::millis));
         self.uploading.set(has_body.into());
         self.enter(if has_body { Phase::Sending } else { Phase::Waiting });
     }
@@ -125,10 +131,39 @@ impl UpState {
     pub(crate) fn deadline(&self) -> Millis {
         match self.phase() {
             Phase::Idle => self.since.get() + self.keepalive,
-            Phase::Waiting => self.since.get() + self.response_timeout,
+            Phase::Waiting => match self.asked_timeout.get() {
+                0 => self.since.get() + self.response_timeout,
+                asked => self.since.get() + asked,
+            },
             Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io.get()) + self.idle_timeout,
             Phase::SendingClient | Phase::ReceivingClient => NEVER,
         }
+    }
+
+    /// What a request comes to, if its answer is there in time. The connection's own watchdog looks no more often than the
+    /// pool's timeouts ask for: a shorter one has a watchdog of its own.
+    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = T>, timeout: Option<Duration>) -> Option<T> {
+        let Some(timeout) = timeout.map(clock::millis).filter(|timeout| *timeout < self.shortest()) else {
+            return Some(request.await);
+        };
+        // Boxed: few have one.
+        let timed = Box::pin(async move {
+            let mut watchdog = Watchdog::new(timeout);
+            let overdue = poll_fn(|cx| {
+                watchdog.poll(cx, || match self.phase() {
+                    Phase::Waiting => self.since.get() + timeout,
+                    _ => clock::now() + timeout,
+                })
+            });
+            tokio::select! {
+                done = request => Some(done),
+                () = overdue => {
+                    self.expire();
+                    None
+                }
+            }
+        });
+        timed.await
     }
 
     /// The shortest of its timeouts.
@@ -200,7 +235,7 @@ mod tests {
     fn a_backend_is_blamed_only_in_its_turn() {
         let s = state();
         assert_eq!((s.phase(), due(&s)), (Phase::Idle, Some(4)));
-        s.begin(true);
+        s.begin(true, None);
         assert_eq!((s.phase(), due(&s)), (Phase::Sending, Some(3)));
         s.upload(true);
         assert_eq!((s.phase(), due(&s)), (Phase::SendingClient, None));
