@@ -155,7 +155,8 @@ fn pass_copy(
         }
         Poll::Ready(Some(Err(_))) => false,
     };
-    match (goes_on, at_end || matches!(polled, Poll::Ready(None))) {
+    let whole = copying.as_ref().is_some_and(|copying| copying.borrow().is_whole());
+    match (goes_on, at_end || whole || matches!(polled, Poll::Ready(None))) {
         (true, true) => copying.take().map_or((), Copying::whole),
         (true, false) => {}
         (false, _) => *copying = None,

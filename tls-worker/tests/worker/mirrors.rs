@@ -113,6 +113,21 @@ fn a_body_is_copied_whole_or_the_request_is_not() {
 }
 
 #[test]
+fn a_body_whose_end_comes_late_is_copied_when_its_length_has_come() {
+    local(async {
+        let mut site = site(mirror(100)).await;
+        let mut h2 = h2_on(tokio::net::TcpStream::connect(site.at).await.unwrap()).await;
+        let data = futures_util::stream::iter([Ok(http_body::Frame::data(Bytes::from_static(b"body")))]);
+        let endless = futures_util::StreamExt::chain(data, futures_util::stream::pending());
+        let request = Request::post("http://a.test/late").header("content-length", "4");
+        let request = request.body(http_body_util::StreamBody::new(endless).boxed()).unwrap();
+        assert_eq!(ask2(&mut h2, request).await.body, "main 4");
+        site.mirrored(&[("answered", 1)]).await;
+        assert_eq!(*site.seen.borrow(), ["/late body"]);
+    });
+}
+
+#[test]
 fn a_mirror_that_is_stuck_holds_nobody_up() {
     local(async {
         let mut site = site(mirror(100)).await;

@@ -23,6 +23,8 @@ pub(in crate::http) struct Copying {
     chunks: Vec<Bytes>,
     /// Bytes that may still come.
     room: usize,
+    /// Bytes that are yet to come, where that is known: who sends them on stops there, and does not wait for their end.
+    left: Option<u64>,
     sending: Sending,
 }
 
@@ -70,7 +72,8 @@ pub(in crate::http) fn begin<B: http_body::Body>(
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     let sending = Sending { pool: pool.clone(), stats: stats.clone(), timeout: mirror.timeout, place };
-    let mut copying = Copying { request: Some(copy), chunks: Vec::new(), room: mirror.max_body as usize, sending };
+    let (room, left) = (mirror.max_body as usize, request.body().size_hint().exact());
+    let mut copying = Copying { request: Some(copy), chunks: Vec::new(), room, left, sending };
     if request.body().is_end_stream() {
         if let Some(request) = copying.request.take() {
             let request = request.map(|()| RequestBody::empty());
@@ -87,6 +90,7 @@ impl Copying {
         match self.room.checked_sub(data.len()) {
             Some(room) => {
                 self.room = room;
+                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 self.chunks.push(data.clone());
                 true
             }
@@ -96,6 +100,11 @@ impl Copying {
                 false
             }
         }
+    }
+
+    /// Whether all of it has passed, as far as its length is known.
+    pub(in crate::http) fn is_whole(&self) -> bool {
+        self.left == Some(0)
     }
 
     /// The body has passed whole.
