@@ -3,11 +3,14 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, Balancing, ClientCertField, ClientTimeouts, HandshakeLimits, Hedge, Mode,
+    Multiplex, Outliers, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
 };
 use crate::http::route::Router;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
+use crate::upstream::Maglev;
+use crate::vars::Template;
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
@@ -70,6 +73,8 @@ pub(crate) struct CompiledRoute {
     pub(crate) name: Arc<str>,
     pub(crate) pool: usize,
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
+    /// None: as the pool says.
+    pub(crate) retry: Option<Retry>,
 }
 
 /// An [`api::Pool`], ready.
@@ -82,6 +87,16 @@ pub(crate) struct CompiledPool {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
     pub(crate) proxy_v2: bool,
+    pub(crate) balancing: Balancing,
+    /// [`Balancing::hash_key`]
+    pub(crate) hash_key: Option<Template>,
+    pub(crate) table: Arc<Maglev>,
+    pub(crate) limits: PoolLimits,
+    pub(crate) multiplex: Multiplex,
+    pub(crate) retry: Retry,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) hedge: Option<Hedge>,
+    pub(crate) outliers: Option<Outliers>,
 }
 
 impl Compiled {
@@ -204,7 +219,7 @@ fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
         Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
+    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert, retry: route.retry.clone() })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
@@ -230,7 +245,8 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
             return Err(wrong(format!("backend {} is there twice", backend.address)));
         }
     }
-    let before = last.pools.iter().find(|p| *p.name == pool.name).and_then(|p| p.tls.as_ref());
+    let last = last.pools.iter().find(|p| *p.name == pool.name);
+    let before = last.and_then(|p| p.tls.as_ref());
     let tls = match &pool.tls {
         None => None,
         Some(source) => Some(match before.filter(|t| t.source == *source) {
@@ -238,7 +254,10 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
             None => Arc::new(tls::upstream_identity(source).map_err(|e| wrong(format!("tls: {e}")))?),
         }),
     };
+    let parse = |text: &String| Template::parse(text).map_err(|e| wrong(format!("hash key {text:?}: {e}")));
+    let hash_key = pool.balancing.hash_key.as_ref().map(parse).transpose()?;
     Ok(CompiledPool {
+        table: table(&pool, last),
         name: pool.name.as_str().into(),
         balance: pool.balance,
         backends: pool.backends,
@@ -246,7 +265,27 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
         proxy_v2: pool.proxy_v2,
+        balancing: pool.balancing,
+        hash_key,
+        limits: pool.limits,
+        multiplex: pool.multiplex,
+        retry: pool.retry,
+        retry_budget: pool.retry_budget,
+        hedge: pool.hedge,
+        outliers: pool.outliers,
     })
+}
+
+/// Of all backends, whatever their state: a change of state alone leaves the table as it is.
+fn table(pool: &api::Pool, last: Option<&CompiledPool>) -> Arc<Maglev> {
+    if pool.balance != Balance::Hash {
+        return Arc::default();
+    }
+    let of = |backends: &[api::Backend]| backends.iter().map(|b| (b.address, b.weight)).collect::<Vec<_>>();
+    match last.filter(|last| last.balance == Balance::Hash && of(&last.backends) == of(&pool.backends)) {
+        Some(last) => last.table.clone(),
+        None => Arc::new(Maglev::new(&of(&pool.backends))),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `[[service.NAME.routes]]`: what goes to which pool, in the order of matching.
 
+use super::http::resilience;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
@@ -74,6 +75,7 @@ fn route(
     let pool = pool.and_then(|at| pools.resolve(&at, p));
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
+    let retry = resilience::of_route(section.section(p, "retry"), p);
     if let Some(mode) = common.mode {
         for (key, modes) in KEYS.iter().filter(|(key, modes)| !modes.contains(&mode) && section.has(key)) {
             p.push(not_here(&section, key, modes, mode));
@@ -85,11 +87,12 @@ fn route(
     };
     section.finish(p);
     let hosts = hosts.into_iter().map(|at| at.value).collect();
-    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert }))
+    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert, retry }))
 }
 
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 3] = [
+const KEYS: [(&str, &[Mode]); 4] = [
+    ("retry", &[Mode::Http, Mode::Https]),
     ("path", &[Mode::Http, Mode::Https]),
     ("alpn", &[Mode::Tls, Mode::Passthrough]),
     ("client_cert_headers", &[Mode::Https]),

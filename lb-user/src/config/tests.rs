@@ -1,6 +1,7 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
 mod forward;
+mod pool;
 mod refresh;
 mod tls;
 
@@ -298,6 +299,9 @@ fn the_docs_name_every_key_and_no_other() {
         ("service timeouts", "[service.a.timeouts]\nzzzz = 1"),
         ("[[service.NAME.routes]]", "[[service.a.routes]]\nzzzz = 1"),
         ("[pool.NAME]", "[pool.a]\nzzzz = 1"),
+        ("[pool.NAME.limits]", "[pool.a.limits]\nzzzz = 1"),
+        ("[pool.NAME.retry]", "[pool.a.retry]\nzzzz = 1"),
+        ("[pool.NAME.outliers]", "[pool.a.outliers]\nzzzz = 1"),
         ("pool timeouts", "[pool.a.timeouts]\nzzzz = 1"),
         ("[pool.NAME.tls]", "[pool.a.tls]\nzzzz = 1"),
         ("[pool.NAME.health]", "[pool.a.health]\nzzzz = 1"),
@@ -308,7 +312,9 @@ fn the_docs_name_every_key_and_no_other() {
         let help = unknown.help.as_deref().unwrap();
         let mut known: Vec<_> = help.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         // Tables within have a heading of their own.
-        known.retain(|key| !(title == "[pool.NAME]" && ["tls", "health"].contains(&key.as_str())));
+        known.retain(|key| {
+            !(title == "[pool.NAME]" && ["tls", "health", "limits", "retry", "outliers"].contains(&key.as_str()))
+        });
         known.retain(|key| !(title == "[service.NAME]" && ["shield", "client_cert"].contains(&key.as_str())));
         let mut documented = documented.remove(title).unwrap_or_default();
         for list in [&mut known, &mut documented] {

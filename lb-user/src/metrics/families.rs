@@ -2,7 +2,7 @@
 //! test holds the two together.
 
 use super::family::{Family, Labels};
-use super::{families_forward, families_tls};
+use super::{families_forward, families_pool, families_tls};
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
 use prometheus::proto::MetricFamily;
@@ -19,6 +19,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(service_families(edge));
     all.extend(request_families(edge));
     all.extend(pool_families(edge));
+    all.extend(families_pool::families(edge));
     all.into_iter().filter_map(Family::finish).collect()
 }
 

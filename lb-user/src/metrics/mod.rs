@@ -2,6 +2,7 @@
 
 mod families;
 mod families_forward;
+mod families_pool;
 mod families_tls;
 mod family;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{BackendReport, Histogram, PoolReport, Report, RequestReport, ServiceReport, ThreadReport};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -59,6 +59,22 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+            ejected: 1,
+            ejections: some("errors"),
+        }],
+        pools: vec![PoolReport {
+            pool: "p".into(),
+            active: 3,
+            waiting: 2,
+            waits: 5,
+            overflows: 1,
+            timeouts: 1,
+            wait_seconds: seconds.clone(),
+            retries: some("connect"),
+            denied: 1,
+            hedges: some("sent"),
+            circuit: some("requests"),
+            panic: 1,
         }],
     };
     let key = ("p".to_owned(), backend);

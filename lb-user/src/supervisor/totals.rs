@@ -2,7 +2,7 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{BackendReport, Histogram, PoolReport, Report, RequestReport, ServiceReport, ThreadReport};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -122,6 +122,25 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        pools: matched(
+            &a.pools,
+            &b.pools,
+            |p| p.pool.clone(),
+            |a, b| PoolReport {
+                pool: either(&a.pool, &b.pool),
+                active: gauges.of(b.active),
+                waiting: gauges.of(b.waiting),
+                waits: counters(a.waits, b.waits),
+                overflows: counters(a.overflows, b.overflows),
+                timeouts: counters(a.timeouts, b.timeouts),
+                wait_seconds: histograms(&a.wait_seconds, &b.wait_seconds),
+                retries: labelled(&a.retries, &b.retries, counters),
+                denied: counters(a.denied, b.denied),
+                hedges: labelled(&a.hedges, &b.hedges, counters),
+                circuit: labelled(&a.circuit, &b.circuit, counters),
+                panic: gauges.of(b.panic),
+            },
+        ),
     }
 }
 
@@ -131,6 +150,8 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
         connections: 0,
         connections_open: 0,
         failures: Vec::new(),
+        ejected: 0,
+        ejections: Vec::new(),
         ..like.clone()
     };
     let key = |report: &BackendReport| (report.pool.clone(), report.backend);
@@ -138,6 +159,7 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
     for row in rows.values_mut() {
         row.active = 0;
         row.connections_open = 0;
+        row.ejected = 0;
     }
     for row in &b.backends {
         let before = rows.entry(key(row)).or_insert_with(|| empty(row));
@@ -145,6 +167,8 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
         before.connections = counters(before.connections, row.connections);
         before.connections_open = gauges.of(row.connections_open);
         before.failures = labelled(&before.failures, &row.failures, counters);
+        before.ejected = gauges.of(row.ejected);
+        before.ejections = labelled(&before.ejections, &row.ejections, counters);
     }
     rows.into_values().collect()
 }
@@ -197,6 +221,15 @@ mod tests {
                 connections,
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
+                ejected: active,
+                ejections: vec![("errors".into(), failures)],
+            }],
+            pools: vec![PoolReport {
+                pool: "p".into(),
+                waiting: active,
+                waits: connections,
+                retries: vec![("connect".into(), failures)],
+                ..Default::default()
             }],
         }
     }
@@ -207,7 +240,8 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| [s.connections, s.handshake_seconds.count()]));
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
-        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1, b.ejections[0].1]));
+        all.extend(report.pools.iter().flat_map(|p| [p.waits, p.retries[0].1]));
         all
     }
 
@@ -218,7 +252,8 @@ mod tests {
         totals.ended();
         assert_eq!(totals.all().services[0].connections, 5);
         assert_eq!(totals.all().services[0].connections_active, 0);
-        assert_eq!(totals.all().backends[0].active, 0);
+        assert_eq!(totals.all().backends[0].active + totals.all().backends[0].ejected, 0);
+        assert_eq!((totals.all().pools[0].waiting, totals.all().pools[0].waits), (0, 5));
         totals.report(&report(3, 1, 0));
         assert_eq!(totals.all().services[0].connections, 8);
         assert_eq!(totals.all().services[0].connections_active, 1);

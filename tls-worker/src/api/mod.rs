@@ -4,7 +4,9 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod balancing;
 mod report;
+mod resilience;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -24,7 +26,9 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use balancing::*;
 pub use report::*;
+pub use resilience::*;
 pub use snapshot::*;
 pub use tls_words::*;
 

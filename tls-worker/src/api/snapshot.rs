@@ -1,6 +1,8 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
+use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -107,6 +109,9 @@ pub struct Route {
     /// What the backend is told of a client's certificate.
     #[serde(default)]
     pub client_cert: Vec<ClientCertHeader>,
+    /// When a request is tried again; none: as the pool says.
+    #[serde(default)]
+    pub retry: Option<Retry>,
 }
 
 /// Deadlines towards clients.
@@ -146,17 +151,27 @@ pub struct Pool {
     /// protocol header, version 2.
     #[serde(default)]
     pub proxy_v2: bool,
-}
-
-/// How a backend is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// In turn, by weight (smooth).
-    #[default]
-    RoundRobin,
-    /// Fewest requests in flight on this thread, relative to weight.
-    LeastConnections,
+    /// What else decides about the choice of a backend.
+    #[serde(default)]
+    pub balancing: Balancing,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: PoolLimits,
+    /// HTTP/2 towards the backends.
+    #[serde(default)]
+    pub multiplex: Multiplex,
+    /// When a request is tried again, where its route does not say it.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How many retries and hedges there may be.
+    #[serde(default)]
+    pub retry_budget: RetryBudget,
+    /// None: no second try beside the first.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// None: no backend is left out for its answers.
+    #[serde(default)]
+    pub outliers: Option<Outliers>,
 }
 
 /// One server of a pool.
@@ -168,6 +183,9 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it may be chosen.
     pub state: BackendState,
+    /// What it is to the pool.
+    #[serde(default)]
+    pub role: BackendRole,
 }
 
 /// Whether a backend may be chosen.

@@ -1,5 +1,6 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::tape::Tape;
 use crate::conn::InFlight;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, Lease, UpState};
@@ -14,21 +15,48 @@ use std::task::{Context, Poll};
 
 /// A client's body on its way to a backend.
 pub(crate) struct RequestBody {
-    /// None: empty.
-    incoming: Option<Incoming>,
+    from: From,
     /// The connection that it is sent on.
     state: Option<Arc<UpState>>,
     /// What the request is served by.
     view: Option<Rc<View>>,
 }
 
+enum From {
+    Nothing,
+    Client(Incoming, Option<Rc<Tape>>),
+    /// What was remembered, from this part on.
+    Tape(Rc<Tape>, usize),
+}
+
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
+        RequestBody { from: From::Client(incoming, None), state: None, view: Some(view) }
     }
 
-    pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None }
+    /// Remember what passes, up to so many bytes, so that it can be sent again.
+    pub(crate) fn remember(&mut self, bound: usize) {
+        if let From::Client(_, tape) = &mut self.from {
+            *tape = Some(Rc::new(Tape::new(bound)));
+        }
+    }
+
+    /// The same once more, as far as it is remembered.
+    pub(crate) fn again(&self) -> Self {
+        let from = match &self.from {
+            From::Client(_, Some(tape)) | From::Tape(tape, _) => From::Tape(tape.clone(), 0),
+            From::Nothing | From::Client(_, None) => From::Nothing,
+        };
+        RequestBody { from, state: None, view: self.view.clone() }
+    }
+
+    /// Whether all that it is made of is at hand.
+    pub(crate) fn is_whole(&self) -> bool {
+        match &self.from {
+            From::Tape(tape, _) => tape.is_whole(),
+            From::Nothing => true,
+            From::Client(..) => false,
+        }
     }
 
     /// It is to be sent on this connection.
@@ -42,12 +70,28 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let RequestBody { from, state, view } = &mut *self;
+        let (mut polled, ended) = match from {
+            From::Nothing => return Poll::Ready(None),
+            From::Client(incoming, tape) => {
+                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                let ended = incoming.is_end_stream();
+                if let (Some(tape), Poll::Ready(Some(Ok(_)) | None)) = (tape, &polled) {
+                    let frame = if let Poll::Ready(Some(Ok(frame))) = &polled { Some(frame) } else { None };
+                    tape.note(frame, ended);
+                }
+                (polled, ended)
+            }
+            From::Tape(tape, place) => {
+                let frame = tape.part(*place);
+                *place += 1;
+                (Poll::Ready(frame.map(Ok)), tape.len() <= *place)
+            }
+        };
         if let Some(state) = state {
             match &polled {
                 Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
+                Poll::Ready(Some(Ok(_))) if !ended => state.upload(false),
                 Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
@@ -62,11 +106,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        match &self.from {
+            From::Nothing => true,
+            From::Client(incoming, _) => incoming.is_end_stream(),
+            From::Tape(tape, place) => tape.len() <= *place,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        match &self.from {
+            From::Nothing => SizeHint::with_exact(0),
+            From::Client(incoming, _) => incoming.size_hint(),
+            From::Tape(tape, _) => tape.size_hint(),
+        }
     }
 }
 
@@ -106,11 +158,20 @@ impl ResponseBody {
     }
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    #[error("the backend was silent for too long")]
+    Overdue,
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Text(text) => {
@@ -120,9 +181,15 @@ impl Body for ResponseBody {
             }
             Kind::Backend { incoming, held } => (incoming, held),
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let mut polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BodyError::Backend);
+        if polled.is_pending() {
+            note(held, |state| state.download(true));
+            if held.as_ref().is_some_and(|(lease, _)| lease.poll_overdue(cx).is_ready()) {
+                polled = Poll::Ready(Some(Err(BodyError::Overdue)));
+            }
+        }
         match &polled {
-            Poll::Pending => note(held, |state| state.download(true)),
+            Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => note(held, |state| state.download(false)),
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((lease, _)) = held.take() {

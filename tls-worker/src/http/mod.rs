@@ -11,11 +11,13 @@ mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod tape;
 mod upgrade;
 
+use crate::compile::CompiledPool;
 use crate::conn::{Client, InFlight};
 use crate::stats::Rejection;
-use crate::upstream::PoolView;
+use crate::upstream::{self, PoolView};
 use body::{RequestBody, ResponseBody};
 use exchange::Exchange;
 use http::{Request, Response, StatusCode, Version, header};
@@ -77,6 +79,8 @@ fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
 /// A request that is ready to go to a backend of this pool.
 struct Prepared {
     pool: Rc<PoolView>,
+    /// Hash of its key, for the choice of a backend.
+    key: Option<u64>,
     /// None while it is under way.
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
@@ -100,18 +104,31 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
+    let pool = view.pools[route.pool].clone();
     Ok(Prepared {
-        pool: view.pools[route.pool].clone(),
+        key: if pool.wants_key() { key(exchange, &view.compiled.pools[route.pool], &parts) } else { None },
+        pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
     })
 }
 
+/// Hash of what the pool's backends are chosen by.
+fn key(exchange: &Exchange, pool: &CompiledPool, parts: &http::request::Parts) -> Option<u64> {
+    match &pool.hash_key {
+        None => Some(upstream::key(exchange.client_ip().to_string().as_bytes())),
+        Some(text) => Some(upstream::key(&text.value(&exchange.facts(parts.into()))?)),
+    }
+}
+
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
-    let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+    let Prepared { pool, key, request, upgrade } = prepared;
+    let route = exchange.by.route.map(|route| &exchange.view.compiled.services[exchange.service.index].routes[route]);
+    let retry = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry);
+    let order = forward::Order { pool, retry, key: *key, pinned: None, deadline: None };
+    let forward::Answer { mut response, lease, active } = forward::forward(&order, request, &mut exchange.by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client_side) = prepared.upgrade.take() else {
+        let Some(client_side) = upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(&exchange.client, client_side, response, lease, active);

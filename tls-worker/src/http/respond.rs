@@ -29,6 +29,9 @@ impl Fault {
             Fault::Rejected(Rejection::NoBackend) | Fault::NoBackend => {
                 (StatusCode::SERVICE_UNAVAILABLE, "503 no backend is available\n")
             }
+            Fault::Rejected(
+                Rejection::QueueFull | Rejection::QueueTimeout | Rejection::CircuitRequests | Rejection::CircuitPending,
+            ) => (StatusCode::SERVICE_UNAVAILABLE, "503 the backends are busy\n"),
             Fault::Rejected(Rejection::NoRoute) => (StatusCode::NOT_FOUND, "404 nothing is served here\n"),
             Fault::Rejected(Rejection::Misdirected) => {
                 (StatusCode::MISDIRECTED_REQUEST, "421 connect anew for this host\n")

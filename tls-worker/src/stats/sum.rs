@@ -1,6 +1,6 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{BackendReport, Report, RequestReport, ServiceReport};
+use crate::api::{BackendReport, PoolReport, Report, RequestReport, ServiceReport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -8,7 +8,8 @@ use std::hash::Hash;
 /// Threads are listed, the rest is added up by name.
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
-    let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (mut services, mut requests) = (HashMap::new(), HashMap::new());
+    let (mut backends, mut pools) = (HashMap::new(), HashMap::new());
     for part in parts {
         whole.threads.extend(part.threads);
         for s in part.services {
@@ -18,6 +19,9 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
             let key = (r.service.clone(), r.route.clone(), r.pool.clone(), r.backend, r.code_class);
             add(&mut requests, key, r, |to: &mut RequestReport, from| to.seconds.merge(&from.seconds));
         }
+        for p in part.pools {
+            add(&mut pools, p.pool.clone(), p, add_pool);
+        }
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
@@ -26,6 +30,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.services = sorted(services);
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
+    whole.pools = sorted(pools);
     whole
 }
 
@@ -66,6 +71,22 @@ fn add_backend(to: &mut BackendReport, from: BackendReport) {
     to.connections += from.connections;
     to.connections_open += from.connections_open;
     add_pairs(&mut to.failures, from.failures);
+    to.ejected += from.ejected;
+    add_pairs(&mut to.ejections, from.ejections);
+}
+
+fn add_pool(to: &mut PoolReport, from: PoolReport) {
+    to.active += from.active;
+    to.waiting += from.waiting;
+    to.waits += from.waits;
+    to.overflows += from.overflows;
+    to.timeouts += from.timeouts;
+    to.wait_seconds.merge(&from.wait_seconds);
+    add_pairs(&mut to.retries, from.retries);
+    to.denied += from.denied;
+    add_pairs(&mut to.hedges, from.hedges);
+    add_pairs(&mut to.circuit, from.circuit);
+    to.panic += from.panic;
 }
 
 fn add_pairs(to: &mut Vec<(String, u64)>, from: Vec<(String, u64)>) {

@@ -2,9 +2,12 @@
 
 use super::Client;
 use super::proxy::{self, About};
-use crate::stats::Rejection;
-use crate::upstream::{Active, Opened, PoolView, UpState, open};
+use crate::api::RetryOn;
+use crate::stats::{Circuit, Rejection, RetryReason};
+use crate::upstream::{Active, Ask, NoPlace, Opened, Outcome, PoolView, UpState, key, open};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A backend's side.
 pub(super) struct Connected {
@@ -13,7 +16,7 @@ pub(super) struct Connected {
     pub(super) active: Active,
 }
 
-/// Connect to a backend of the pool. None: there is none, or two were not reached; counted.
+/// Connect to a backend of the pool. None: there is none, or those that were tried were not reached; counted.
 pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>) -> Option<Connected> {
     let header = match pool.proxy_v2.then(|| proxy::header(about)).transpose() {
         Ok(header) => header.unwrap_or_default(),
@@ -22,23 +25,47 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
             return None;
         }
     };
-    let mut failed = None;
-    while let Some(choice) = pool.choose(failed) {
-        let backend = &choice.backend;
-        let active = Active::begin(backend);
+    let key = pool.wants_key().then(|| key(client.peer.ip().to_string().as_bytes()));
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    pool.deposit();
+    loop {
+        let ask = Ask { tried: &tried, key, pinned: None, alone: true };
+        let (choice, active) = match pool.place(&ask, None).await {
+            Ok(place) => place,
+            Err(none) => {
+                if tried.is_empty() {
+                    client.state.stats().rejected.inc(reason(none));
+                }
+                return None;
+            }
+        };
+        let (backend, began) = (&choice.backend, Instant::now());
         match open(pool, backend, &header, about.tls.is_none()).await {
-            Ok((stream, state)) => return Some(Connected { stream, state, active }),
+            Ok((stream, state)) => {
+                pool.outcome(&choice, Outcome::Good, began.elapsed());
+                return Some(Connected { stream, state, active });
+            }
             Err(error) => {
                 backend.stats.failures.inc(error.failure());
                 tracing::debug!(pool = &*pool.name, backend = %backend.address, %error, "no connection");
-                if failed.replace(backend.address).is_some() {
+                pool.outcome(&choice, Outcome::Connect, began.elapsed());
+                tried.push(backend.address);
+                let more = tried.len() < pool.retry.tries as usize && pool.retry.on.contains(&RetryOn::Connect);
+                if !more || !pool.may_retry() {
                     return None;
                 }
+                pool.state.stats.retries.inc(RetryReason::Connect);
             }
         }
     }
-    if failed.is_none() {
-        client.state.stats().rejected.inc(Rejection::NoBackend);
+}
+
+fn reason(none: NoPlace) -> Rejection {
+    match none {
+        NoPlace::QueueFull => Rejection::QueueFull,
+        NoPlace::QueueTimeout | NoPlace::Overdue => Rejection::QueueTimeout,
+        NoPlace::Circuit(Circuit::Pending) => Rejection::CircuitPending,
+        NoPlace::Circuit(_) => Rejection::CircuitRequests,
+        NoPlace::Nobody => Rejection::NoBackend,
     }
-    None
 }

@@ -1,4 +1,5 @@
-//! What is known of one connection to a backend: whose turn it is on it, since when, and so what is due.
+//! What is known of one connection to a backend, or of one stream of it: whose turn it is, since when, and so what is
+//! due.
 
 use crate::api::BackendTimeouts;
 use crate::clock::{self, Millis};
@@ -29,16 +30,38 @@ pub(crate) enum Phase {
 const PHASES: [Phase; 6] =
     [Phase::Idle, Phase::Sending, Phase::SendingClient, Phase::Waiting, Phase::Receiving, Phase::ReceivingClient];
 
-/// See the module. It counts the connection as open until its socket is closed.
+/// A connection's bytes. It counts the connection as open until its socket is closed.
+#[derive(Debug)]
+pub(crate) struct Line {
+    backend: Arc<BackendStats>,
+    last_io: Counter,
+    last_read: Counter,
+}
+
+impl Line {
+    fn new(backend: Arc<BackendStats>) -> Self {
+        backend.connections.inc();
+        backend.open.inc();
+        Line { backend, last_io: Counter::default(), last_read: Counter::default() }
+    }
+
+    /// Last byte that came.
+    pub(super) fn last_read(&self) -> Millis {
+        self.last_read.get()
+    }
+}
+
+/// Of a connection that carries one request at a time, or of one stream of a connection that carries many.
 #[derive(Debug)]
 pub(crate) struct UpState {
-    backend: Arc<BackendStats>,
+    line: Arc<Line>,
+    /// Whether others are on the connection, so that its bytes say nothing of this one.
+    shared: bool,
     response_timeout: Millis,
     idle_timeout: Millis,
     keepalive: Millis,
     phase: Counter,
     since: Counter,
-    last_io: Counter,
     /// 1 while the request's body is not wholly given over.
     uploading: Counter,
     /// 1 when it broke off on the client's side.
@@ -48,23 +71,42 @@ pub(crate) struct UpState {
 }
 
 impl UpState {
+    /// Of a new connection.
     pub(crate) fn new(backend: Arc<BackendStats>, timeouts: &BackendTimeouts) -> Self {
-        backend.connections.inc();
-        backend.open.inc();
+        let timeouts = [timeouts.response, timeouts.idle, timeouts.keepalive].map(clock::millis);
+        Self::on(Arc::new(Line::new(backend)), timeouts, false)
+    }
+
+    /// Of a stream of this one's connection.
+    pub(super) fn stream(&self) -> Self {
+        Self::on(self.line.clone(), [self.response_timeout, self.idle_timeout, self.keepalive], true)
+    }
+
+    fn on(line: Arc<Line>, [response_timeout, idle_timeout, keepalive]: [Millis; 3], shared: bool) -> Self {
         let state = UpState {
-            backend,
-            response_timeout: clock::millis(timeouts.response),
-            idle_timeout: clock::millis(timeouts.idle),
-            keepalive: clock::millis(timeouts.keepalive),
+            line,
+            shared,
+            response_timeout,
+            idle_timeout,
+            keepalive,
             phase: Counter::default(),
             since: Counter::default(),
-            last_io: Counter::default(),
             uploading: Counter::default(),
             client_broke: Counter::default(),
             ended_by: Counter::default(),
         };
         state.enter(Phase::Idle);
         state
+    }
+
+    /// Its connection.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// It is over, whatever it waited for.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended_by.get() != 0
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -87,6 +129,8 @@ impl UpState {
         match (self.phase(), pending) {
             (Phase::Sending, true) => self.enter(Phase::SendingClient),
             (Phase::SendingClient, false) => self.enter(Phase::Sending),
+            // A part of it is taken: on a connection of many, nothing else would tell.
+            (Phase::Sending, false) if self.shared => self.enter(Phase::Sending),
             _ => {}
         }
     }
@@ -124,9 +168,11 @@ impl UpState {
     /// When this connection is to be ended, as things stand.
     pub(crate) fn deadline(&self) -> Millis {
         match self.phase() {
+            _ if self.shared && self.is_ended() => NEVER,
             Phase::Idle => self.since.get() + self.keepalive,
             Phase::Waiting => self.since.get() + self.response_timeout,
-            Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io.get()) + self.idle_timeout,
+            Phase::Sending | Phase::Receiving if self.shared => self.since.get() + self.idle_timeout,
+            Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io()) + self.idle_timeout,
             Phase::SendingClient | Phase::ReceivingClient => NEVER,
         }
     }
@@ -157,7 +203,7 @@ impl UpState {
 
     /// Last byte in either direction.
     pub(crate) fn last_io(&self) -> Millis {
-        self.last_io.get()
+        self.line.last_io.get()
     }
 
     /// Idle timeout.
@@ -166,9 +212,10 @@ impl UpState {
     }
 }
 
-impl Meter for UpState {
+impl Meter for Line {
     fn read(&self, _n: usize) {
         self.last_io.set(clock::now());
+        self.last_read.set(self.last_io.get());
     }
 
     fn wrote(&self, _n: usize) {

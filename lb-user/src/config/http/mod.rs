@@ -1,1 +1,4 @@
 //! What only requests have: words of routes, limits, sessions, callouts and the log.
+
+pub(super) mod balancing;
+pub(super) mod resilience;
