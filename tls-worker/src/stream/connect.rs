@@ -27,10 +27,17 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
     };
     let key = pool.wants_key().then(|| key(client.peer.ip().to_string().as_bytes()));
     let mut tried: Vec<SocketAddr> = Vec::new();
+    let admitted = match pool.admit() {
+        Ok(admitted) => admitted,
+        Err(none) => {
+            client.state.stats().rejected.inc(reason(none));
+            return None;
+        }
+    };
     pool.deposit();
     loop {
         let ask = Ask { tried: &tried, key, pinned: None, alone: true };
-        let (choice, active) = match pool.place(&ask, None).await {
+        let (choice, mut active) = match pool.place(&ask, None).await {
             Ok(place) => place,
             Err(none) => {
                 if tried.is_empty() {
@@ -43,6 +50,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
         match open(pool, backend, &header, about.tls.is_none()).await {
             Ok((stream, state)) => {
                 pool.outcome(&choice, Outcome::Good, began.elapsed());
+                active.hold(admitted);
                 return Some(Connected { stream, state, active });
             }
             Err(error) => {

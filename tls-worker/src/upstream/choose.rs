@@ -87,6 +87,12 @@ impl PoolView {
         }
     }
 
+    /// Whether somebody takes part who was not tried.
+    pub(crate) fn has_untried(&self, tried: &[SocketAddr], nor: SocketAddr) -> bool {
+        let around = self.now.borrow();
+        around.choices.iter().any(|c| c.backend.address != nor && !tried.contains(&c.backend.address))
+    }
+
     fn pinned(&self, ask: &Ask<'_>, now: Millis) -> Option<&Choice> {
         let pinned = ask.pinned.filter(|address| !ask.tried.contains(address))?;
         let choice = self.all.iter().find(|c| c.backend.address == pinned)?;

@@ -4,7 +4,7 @@
 use super::dial::Dial;
 use super::pool::{Kept, Wants};
 use super::sender::{Tasks, TasksGuard};
-use super::shared::Shared;
+use super::shared::{Shared, Unclaimed};
 use super::state::Line;
 use super::{Backend, PoolView, UpState, UpstreamTlsView};
 use crate::io::Metered;
@@ -47,6 +47,8 @@ pub(crate) enum ConnectError {
     Tls(io::Error),
     #[error("HTTP: {0}")]
     Http(hyper::Error),
+    #[error("HTTP: closed before the first settings")]
+    Closed,
     #[error("not connected by the deadline")]
     Timeout,
     #[error("another request found no connection either")]
@@ -61,7 +63,7 @@ impl ConnectError {
         match self {
             ConnectError::Tcp(_) | ConnectError::Pending => BackendFailure::Connect,
             ConnectError::Tls(error) => tls_failure(error),
-            ConnectError::Http(_) => BackendFailure::Reset,
+            ConnectError::Http(_) | ConnectError::Closed => BackendFailure::Reset,
             ConnectError::Timeout => BackendFailure::ConnectTimeout,
             ConnectError::Shared(failure) => *failure,
         }
@@ -238,11 +240,15 @@ where
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW.saturating_mul(max_streams).clamp(WINDOW, MAX_WINDOW))
         .max_header_list_size(MAX_HEADER)
-        .max_send_buf_size(SEND_BUFFER);
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_max_send_streams(0);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
-    let connection = Rc::new(RefCell::new(connection));
+    let connection = Rc::new(RefCell::new(Some(connection)));
     let weak = Rc::downgrade(&connection);
-    let limit = move || weak.upgrade().map_or(0, |connection| connection.borrow().current_max_send_streams());
+    let limit = move || {
+        let connection = weak.upgrade();
+        connection.and_then(|one| one.borrow().as_ref().map(|one| one.current_max_send_streams())).unwrap_or(0)
+    };
     let shared = Rc::new(Shared::new(sender, state, identity, Box::new(limit)));
     let driven = drive_many(connection, shared.clone());
     drop(tokio::task::spawn_local({
@@ -255,20 +261,26 @@ where
             backend.pool.queue.call(None);
         }
     }));
-    Ok(Made::Part(shared))
+    let unclaimed = Unclaimed::new(shared.clone());
+    if !shared.settled().await {
+        return Err(ConnectError::Closed);
+    }
+    unclaimed.claim().map(Made::Part).ok_or(ConnectError::Closed)
 }
 
 /// Drive a connection until it is over and its last stream is, or all of it is overdue. A stream that is overdue ends
 /// alone.
-async fn drive_many(connection: Rc<RefCell<impl Future + Unpin>>, shared: Rc<Shared>) {
+async fn drive_many(connection: Rc<RefCell<Option<impl Future + Unpin>>>, shared: Rc<Shared>) {
     let mut watchdog = Watchdog::new(shared.state.shortest());
-    let mut over = false;
     poll_fn(|cx| {
-        if !over && Pin::new(&mut *connection.borrow_mut()).poll(cx).is_ready() {
-            // The backend wants no more requests, or is gone. hyper tells the streams that are open.
-            over = true;
+        let mut driven = connection.borrow_mut();
+        if driven.as_mut().is_some_and(|one| Pin::new(one).poll(cx).is_ready()) {
+            // The backend wants no more requests, or is gone. What was sent and not taken up is given back by this; the
+            // streams that are open go on in hyper's tasks.
+            *driven = None;
             shared.retire();
         }
+        drop(driven);
         while watchdog.poll(cx, || shared.deadline()).is_ready() {
             if shared.expire().is_ready() {
                 return Poll::Ready(());

@@ -1,6 +1,7 @@
 //! Connections to one backend: taken for a request, kept when it is over and they are still good, closed when not.
 
 use super::connect::{ConnectError, Made, connect};
+use super::place::Admitted;
 use super::sender::{Http1, Http2, Sent};
 use super::shared::{Shared, Stream};
 use super::{Backend, Phase, PoolView, UpState};
@@ -32,23 +33,32 @@ pub(crate) enum Wants {
 }
 
 /// A request or tunnel that is in flight on a backend.
-pub(crate) struct Active(Rc<Backend>);
+pub(crate) struct Active {
+    backend: Rc<Backend>,
+    /// It counts on its pool as long.
+    admitted: Option<Admitted>,
+}
 
 impl Active {
     pub(crate) fn begin(backend: &Rc<Backend>) -> Self {
         backend.stats.active.inc();
-        Active(backend.clone())
+        Active { backend: backend.clone(), admitted: None }
+    }
+
+    /// It was let in by its pool.
+    pub(crate) fn hold(&mut self, admitted: Admitted) {
+        self.admitted = Some(admitted);
     }
 
     pub(crate) fn backend(&self) -> &Backend {
-        &self.0
+        &self.backend
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.stats.active.dec();
-        self.0.pool.queue.call(Some(self.0.address));
+        self.backend.stats.active.dec();
+        self.backend.pool.queue.call(Some(self.backend.address));
     }
 }
 

@@ -26,6 +26,25 @@ pub(super) struct Shared {
     waker: RefCell<Option<Waker>>,
 }
 
+/// A connection that nobody has yet: it ends if nobody will.
+pub(super) struct Unclaimed(Option<Rc<Shared>>);
+
+impl Unclaimed {
+    pub(super) fn new(shared: Rc<Shared>) -> Self {
+        Unclaimed(Some(shared))
+    }
+
+    pub(super) fn claim(mut self) -> Option<Rc<Shared>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|shared| shared.retire());
+    }
+}
+
 /// One stream.
 pub(super) struct Stream {
     pub(super) state: Arc<UpState>,
@@ -95,7 +114,20 @@ impl Shared {
     /// Take no new stream, and end after the last.
     pub(super) fn retire(&self) {
         self.retired.set(true);
+        self.state.line().tell();
         self.wake();
+    }
+
+    /// Wait for the backend's first settings: before them it is not known how many streams it takes. False: the
+    /// connection has ended.
+    pub(super) async fn settled(&self) -> bool {
+        while (self.limit)() == 0 {
+            if self.retired.get() || self.sender.is_closed() {
+                return false;
+            }
+            self.state.line().news().await;
+        }
+        true
     }
 
     fn wake(&self) {

@@ -7,6 +7,7 @@ use crate::io::Meter;
 use crate::stats::{BackendFailure, BackendStats, Counter};
 use crate::watchdog::NEVER;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Whose turn it is. While it is the client's turn (it sends slowly, or reads slowly) the backend is not blamed; the
 /// client's own deadlines watch that.
@@ -36,13 +37,36 @@ pub(crate) struct Line {
     backend: Arc<BackendStats>,
     last_io: Counter,
     last_read: Counter,
+    /// 1 while somebody waits for bytes to come.
+    awaited: Counter,
+    came: Notify,
 }
 
 impl Line {
     fn new(backend: Arc<BackendStats>) -> Self {
         backend.connections.inc();
         backend.open.inc();
-        Line { backend, last_io: Counter::default(), last_read: Counter::default() }
+        Line {
+            backend,
+            last_io: Counter::default(),
+            last_read: Counter::default(),
+            awaited: Counter::default(),
+            came: Notify::new(),
+        }
+    }
+
+    /// Wait until something comes, or the connection ends.
+    pub(super) async fn news(&self) {
+        self.awaited.set(1);
+        self.came.notified().await;
+        self.awaited.set(0);
+    }
+
+    /// Something came, or the connection ends.
+    pub(super) fn tell(&self) {
+        if self.awaited.get() == 1 {
+            self.came.notify_one();
+        }
     }
 
     /// Last byte that came.
@@ -216,6 +240,7 @@ impl Meter for Line {
     fn read(&self, _n: usize) {
         self.last_io.set(clock::now());
         self.last_read.set(self.last_io.get());
+        self.tell();
     }
 
     fn wrote(&self, _n: usize) {

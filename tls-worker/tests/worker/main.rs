@@ -6,13 +6,17 @@
 mod support;
 
 mod backends;
+mod balance;
 mod client_certs;
 mod control;
 mod guards;
+mod h2_upstream;
 mod http;
 mod misdirected;
 mod ocsp;
 mod passthrough;
+mod queue;
+mod retry;
 mod streams;
 mod timeouts;
 mod tls;

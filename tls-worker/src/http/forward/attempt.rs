@@ -85,6 +85,10 @@ pub(super) async fn attempt(
             })
         }),
     };
+    if sent.get() && !slot.as_ref().is_some_and(|copy| copy.body().is_whole()) {
+        // Of its body not all is remembered.
+        *slot = None;
+    }
     Done { choice, active, began, result }
 }
 
@@ -128,9 +132,7 @@ async fn exchange(
     let is_unsent = unsent.is_some();
     if is_unsent {
         *slot = unsent;
-    } else if about.has_body && !slot.as_ref().is_some_and(|copy| copy.body().is_whole()) {
-        // Of its body not all is remembered.
-        *slot = None;
+        sent.set(false);
     }
     let refused = error.as_ref().is_some_and(|error| is_refused(error.error()));
     let garbled = error.as_ref().is_some_and(|error| error.error().is_parse());

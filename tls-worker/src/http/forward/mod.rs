@@ -53,7 +53,7 @@ pub(super) async fn forward(
     by: &mut Answered,
 ) -> Result<Answer, Fault> {
     let pool = order.pool;
-    let _admitted = pool.admit().map_err(|none| fault(none, None))?;
+    let admitted = pool.admit().map_err(|none| fault(none, None))?;
     pool.deposit();
     let Some(request) = slot.as_mut() else { return Err(Fault::BadGateway) };
     let wants = if request.headers().contains_key(header::UPGRADE) { Wants::Http1 } else { Wants::Any };
@@ -90,18 +90,22 @@ pub(super) async fn forward(
             Ok((response, lease)) => {
                 note(pool, &done.choice, outcome(response.status()), done.began);
                 let code = response.status().as_u16();
-                let again = slot.is_some() && more && about.repeats_code(code, order.retry) && pool.may_retry();
-                if !again {
-                    return Ok(Answer { response, lease, active: done.active });
+                let again = slot.is_some() && more && about.repeats_code(code, order.retry);
+                let here = done.choice.backend.address;
+                if !again || !pool.has_untried(&tried, here) || !pool.may_retry() {
+                    let mut active = done.active;
+                    active.hold(admitted);
+                    return Ok(Answer { response, lease, active });
                 }
                 pool.state.stats.retries.inc(RetryReason::Code);
-                tried.push(done.choice.backend.address);
+                tried.push(here);
                 last = Some(Fault::BadGateway);
                 continue;
             }
             Err(failed) => failed,
         };
         let backend = done.choice.backend.clone();
+        let more = more && pool.has_untried(&tried, backend.address);
         let decision = retry::decide(&failed, &about, order.retry, fresh, more, slot.is_some());
         if failed.is_backends(&decision) {
             count(pool, &done.choice, &failed, done.began);
