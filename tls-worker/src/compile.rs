@@ -6,6 +6,7 @@ use crate::api::{
     self, BackendTimeouts, Balance, Balancing, ClientCertField, ClientTimeouts, HandshakeLimits, Hedge, Mode,
     Multiplex, Outliers, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
 };
+use crate::http::authorize;
 use crate::http::route::Router;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -33,6 +34,9 @@ pub(crate) enum CompileError {
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
+    /// An authorizer.
+    #[error("authorizer {name:?}: {problem}")]
+    Authorizer { name: String, problem: String },
     /// The generation does not rise.
     #[error("generation {given} is not above {current}, which is in force")]
     Generation { given: u64, current: u64 },
@@ -49,6 +53,7 @@ pub(crate) struct Compiled {
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
 /// An [`api::Service`], ready.
@@ -75,6 +80,9 @@ pub(crate) struct CompiledRoute {
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
     /// None: as the pool says.
     pub(crate) retry: Option<Retry>,
+    /// Into [`Compiled::authorizers`].
+    pub(crate) authorizer: Option<usize>,
+    pub(crate) compression: Option<api::Compression>,
 }
 
 /// An [`api::Pool`], ready.
@@ -119,6 +127,12 @@ impl Compiled {
             new.pools.push(compile_pool(pool, last)?);
         }
         names.clear();
+        for authorizer in &snapshot.authorizers {
+            let ready = new
+                .compile_authorizer(authorizer, last)
+                .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
+            new.authorizers.push(ready);
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -163,6 +177,9 @@ impl Compiled {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
+            if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+                return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+            }
             let pool = &self.pools[route.pool];
             if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
                 return Err(format!(
@@ -187,6 +204,16 @@ impl Compiled {
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
         })
+    }
+
+    fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
+        if self.authorizers.iter().any(|known| *known.name == authorizer.name) {
+            return Err("is there twice".into());
+        }
+        let have = self.pools.len();
+        let pool = self.pools.get(authorizer.pool).ok_or(format!("points to pool {} of {have}", authorizer.pool))?;
+        let before = last.authorizers.iter().find(|before| *before.name == authorizer.name);
+        authorize::Ready::new(authorizer, &pool.name, before)
     }
 
     fn compile_tls(
@@ -219,7 +246,14 @@ fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
         Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert, retry: route.retry.clone() })
+    Ok(CompiledRoute {
+        name: route.name.as_str().into(),
+        pool: route.pool,
+        client_cert,
+        authorizer: route.authorizer,
+        compression: route.compression.clone(),
+        retry: route.retry.clone(),
+    })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

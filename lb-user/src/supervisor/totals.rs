@@ -2,7 +2,10 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, PoolReport, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{
+    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report, RequestReport,
+    ServiceReport, ThreadReport,
+};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -106,6 +109,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshake_seconds: histograms(&a.handshake_seconds, &b.handshake_seconds),
                 rejected: labelled(&a.rejected, &b.rejected, counters),
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
+                compression: compressed(&a.compression, &b.compression, counters),
+                compression_busy: counters(a.compression_busy, b.compression_busy),
             },
         ),
         requests: matched(
@@ -139,6 +144,19 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 hedges: labelled(&a.hedges, &b.hedges, counters),
                 circuit: labelled(&a.circuit, &b.circuit, counters),
                 panic: gauges.of(b.panic),
+            },
+        ),
+        authorizers: matched(
+            &a.authorizers,
+            &b.authorizers,
+            |row| row.authorizer.clone(),
+            |a, b| AuthorizerReport {
+                authorizer: either(&a.authorizer, &b.authorizer),
+                outcomes: labelled(&a.outcomes, &b.outcomes, counters),
+                cache: labelled(&a.cache, &b.cache, counters),
+                failures: labelled(&a.failures, &b.failures, counters),
+                seconds: histograms(&a.seconds, &b.seconds),
+                kept: gauges.of(b.kept),
             },
         ),
     }
@@ -191,6 +209,18 @@ fn labelled(a: &[(String, u64)], b: &[(String, u64)], counters: Counters) -> Vec
     rows.into_iter().map(|(label, n)| (label.to_owned(), n)).collect()
 }
 
+fn compressed(a: &[CompressionReport], b: &[CompressionReport], counters: Counters) -> Vec<CompressionReport> {
+    let mut rows: BTreeMap<Coding, CompressionReport> = a.iter().map(|row| (row.coding, row.clone())).collect();
+    for row in b {
+        let none = CompressionReport { coding: row.coding, responses: 0, bytes_in: 0, bytes_out: 0 };
+        let before = rows.entry(row.coding).or_insert(none);
+        before.responses = counters(before.responses, row.responses);
+        before.bytes_in = counters(before.bytes_in, row.bytes_in);
+        before.bytes_out = counters(before.bytes_out, row.bytes_out);
+    }
+    rows.into_values().collect()
+}
+
 fn either(a: &str, b: &str) -> String {
     if a.is_empty() { b.to_owned() } else { a.to_owned() }
 }
@@ -210,6 +240,12 @@ mod tests {
                 connections,
                 connections_active: active,
                 handshake_failures: vec![("no_sni".into(), failures)],
+                compression: vec![CompressionReport {
+                    coding: Coding::Br,
+                    responses: connections,
+                    bytes_in: active,
+                    bytes_out: failures,
+                }],
                 handshake_seconds: seconds.clone(),
                 ..Default::default()
             }],
@@ -231,6 +267,11 @@ mod tests {
                 retries: vec![("connect".into(), failures)],
                 ..Default::default()
             }],
+            authorizers: vec![AuthorizerReport {
+                authorizer: "a".into(),
+                outcomes: vec![("denied".into(), failures)],
+                ..Default::default()
+            }],
         }
     }
 
@@ -239,9 +280,12 @@ mod tests {
         all.extend(report.threads.iter().map(|t| t.connections));
         all.extend(report.services.iter().flat_map(|s| [s.connections, s.handshake_seconds.count()]));
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
+        all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1, b.ejections[0].1]));
         all.extend(report.pools.iter().flat_map(|p| [p.waits, p.retries[0].1]));
+        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }
 

@@ -4,7 +4,9 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod authorizer;
 mod balancing;
+mod compression;
 mod report;
 mod resilience;
 mod snapshot;
@@ -21,12 +23,19 @@ pub mod tls {
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
+/// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
+pub mod requests {
+    pub use crate::http::authorize::check as check_authorizer;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use authorizer::*;
 pub use balancing::*;
+pub use compression::*;
 pub use report::*;
 pub use resilience::*;
 pub use snapshot::*;

@@ -1,7 +1,9 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::authorizer::Authorizer;
 use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
+use super::compression::Compression;
 use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Authorizers that routes point into.
+    #[serde(default)]
+    pub authorizers: Vec<Authorizer>,
 }
 
 /// Bounds of what is not a connection yet. Each of one worker thread.
@@ -112,6 +117,12 @@ pub struct Route {
     /// When a request is tried again; none: as the pool says.
     #[serde(default)]
     pub retry: Option<Retry>,
+    /// Who is asked first; into [`Snapshot::authorizers`].
+    #[serde(default)]
+    pub authorizer: Option<usize>,
+    /// Which answers are compressed; none: none is.
+    #[serde(default)]
+    pub compression: Option<Compression>,
 }
 
 /// Deadlines towards clients.

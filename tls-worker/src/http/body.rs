@@ -1,8 +1,11 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::compress::Compressing;
 use super::tape::Tape;
+use crate::api::Coding;
 use crate::conn::InFlight;
-use crate::stats::BackendFailure;
+use crate::stats::{BackendFailure, ServiceStats};
+use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
 use crate::view::View;
 use bytes::Bytes;
@@ -32,6 +35,10 @@ enum From {
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
         RequestBody { from: From::Client(incoming, None), state: None, view: Some(view) }
+    }
+
+    pub(crate) fn empty() -> Self {
+        RequestBody { from: From::Nothing, state: None, view: None }
     }
 
     /// Remember what passes, up to so many bytes, so that it can be sent again.
@@ -129,10 +136,31 @@ pub(crate) struct ResponseBody {
     in_flight: Option<InFlight>,
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On the backend's side.
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    /// The backend said nothing for too long.
+    #[error("the backend was silent for too long")]
+    Overdue,
+    /// While it was compressed.
+    #[error("compressing: {0}")]
+    Encoder(std::io::Error),
+}
+
 enum Kind {
     Empty,
     Text(&'static str),
-    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+    Backend {
+        incoming: Incoming,
+        held: Option<(Lease, Active)>,
+    },
+    /// Boxed: few are, and it is large.
+    Compressed(Box<Compressing>),
+    /// What cannot be sent as its header says.
+    Broken(Option<std::io::Error>),
 }
 
 impl ResponseBody {
@@ -152,19 +180,19 @@ impl ResponseBody {
         ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
     }
 
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None },
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None },
+        }
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
-}
-
-/// Why a response's body broke off.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error(transparent)]
-    Backend(#[from] hyper::Error),
-    #[error("the backend was silent for too long")]
-    Overdue,
 }
 
 impl Body for ResponseBody {
@@ -174,6 +202,8 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
+            Kind::Compressed(compressing) => return compressing.poll(cx),
+            Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Text(text) => {
                 let bytes = Bytes::from_static(text.as_bytes());
                 self.kind = Kind::Empty;
@@ -209,7 +239,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) => false,
+            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -219,6 +250,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
+            Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -2,8 +2,9 @@
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
+pub(crate) mod authorize;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
+mod compress;
 mod exchange;
 mod forward;
 mod gather;
@@ -85,6 +86,10 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Who is asked first.
+    authorizer: Option<usize>,
+    /// How the answer may be compressed.
+    wish: compress::Wish,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -100,6 +105,8 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let rules = compiled.routes[route].compression.as_ref();
+    let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
@@ -110,6 +117,8 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
+        authorizer: route.authorizer,
+        wish,
     })
 }
 
@@ -122,10 +131,16 @@ fn key(exchange: &Exchange, pool: &CompiledPool, parts: &http::request::Parts) -
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
-    let Prepared { pool, key, request, upgrade } = prepared;
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
+    let Prepared { pool, key, request, upgrade, .. } = prepared;
     let route = exchange.by.route.map(|route| &exchange.view.compiled.services[exchange.service.index].routes[route]);
     let retry = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry);
-    let order = forward::Order { pool, retry, key: *key, pinned: None, deadline: None };
+    let order = forward::Order { retry, key: *key, ..forward::Order::of(pool) };
     let forward::Answer { mut response, lease, active } = forward::forward(&order, request, &mut exchange.by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = upgrade.take() else {
@@ -135,5 +150,13 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     }
     headers::rebuild_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| ResponseBody::from_backend(incoming, lease, active)))
+    let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
+    let rules = &exchange.view.compiled.services[exchange.service.index].routes;
+    match exchange.by.route.and_then(|route| rules[route].compression.as_ref()) {
+        Some(rules) => {
+            let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
+            Ok(compress::compress(rules, prepared.wish, response, thread, stats))
+        }
+        None => Ok(response),
+    }
 }

@@ -84,6 +84,10 @@ reasons! {
         CircuitRequests = "circuit_requests",
         /// As many requests of the pool waited for a connection as may (503).
         CircuitPending = "circuit_pending",
+        /// A route's authorizer denied it, and the connection was dropped.
+        Denied = "denied",
+        /// A callout of this edge came back to it as a request that needs a callout (508).
+        Loop = "loop",
     }
 }
 
@@ -219,6 +223,22 @@ reasons! {
 }
 
 reasons! {
+    /// What came of a request's authorizer.
+    AuthorizerOutcome {
+        /// It may go on.
+        Allowed = "allowed",
+        /// It may not.
+        Denied = "denied",
+        /// Nobody could be asked, and it goes on.
+        FailedOpen = "failed_open",
+        /// Nobody could be asked, and it does not go on.
+        FailedClosed = "failed_closed",
+        /// It is the callout itself, come back.
+        Loop = "loop",
+    }
+}
+
+reasons! {
     /// Why a request was tried again.
     RetryReason {
         /// No connection, or one that took nothing.
@@ -255,5 +275,31 @@ reasons! {
         Requests = "requests",
         /// Requests that wait for a connection.
         Pending = "pending",
+    }
+}
+
+reasons! {
+    /// How a kept answer was used.
+    CacheUse {
+        /// It was there.
+        Hit = "hit",
+        /// It was not, and was asked for.
+        Miss = "miss",
+        /// It was being asked for.
+        Joined = "joined",
+    }
+}
+
+reasons! {
+    /// Why a callout had no answer.
+    CalloutFailure {
+        /// Not by the deadline.
+        Timeout = "timeout",
+        /// No backend may be chosen.
+        NoBackend = "no_backend",
+        /// No connection, or it broke.
+        Broken = "broken",
+        /// What the texts make of the request is no request.
+        Question = "question",
     }
 }

@@ -1,6 +1,6 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{BackendReport, PoolReport, Report, RequestReport, ServiceReport};
+use crate::api::{AuthorizerReport, BackendReport, PoolReport, Report, RequestReport, ServiceReport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -10,6 +10,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests) = (HashMap::new(), HashMap::new());
     let (mut backends, mut pools) = (HashMap::new(), HashMap::new());
+    let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
         for s in part.services {
@@ -22,6 +23,9 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for p in part.pools {
             add(&mut pools, p.pool.clone(), p, add_pool);
         }
+        for a in part.authorizers {
+            add(&mut authorizers, a.authorizer.clone(), a, add_authorizer);
+        }
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
@@ -31,6 +35,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
     whole.pools = sorted(pools);
+    whole.authorizers = sorted(authorizers);
     whole
 }
 
@@ -64,6 +69,26 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    to.compression_busy += from.compression_busy;
+    for row in from.compression {
+        match to.compression.iter_mut().find(|known| known.coding == row.coding) {
+            Some(known) => {
+                known.responses += row.responses;
+                known.bytes_in += row.bytes_in;
+                known.bytes_out += row.bytes_out;
+            }
+            None => to.compression.push(row),
+        }
+    }
+}
+
+fn add_authorizer(to: &mut AuthorizerReport, from: AuthorizerReport) {
+    add_pairs(&mut to.outcomes, from.outcomes);
+    add_pairs(&mut to.cache, from.cache);
+    add_pairs(&mut to.failures, from.failures);
+    to.seconds.merge(&from.seconds);
+    // Every thread sees the same answers.
+    to.kept = to.kept.max(from.kept);
 }
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {

@@ -5,9 +5,11 @@
 
 mod support;
 
+mod authorizers;
 mod backends;
 mod balance;
 mod client_certs;
+mod compression;
 mod control;
 mod guards;
 mod h2_upstream;

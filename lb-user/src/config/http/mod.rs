@@ -1,4 +1,7 @@
 //! What only requests have: words of routes, limits, sessions, callouts and the log.
 
+pub(super) mod authorizer;
 pub(super) mod balancing;
+pub(super) mod compression;
 pub(super) mod resilience;
+pub(super) mod text;

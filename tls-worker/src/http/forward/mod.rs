@@ -38,6 +38,13 @@ pub(super) struct Order<'a> {
     pub(super) deadline: Option<tokio::time::Instant>,
 }
 
+impl<'a> Order<'a> {
+    /// As the pool says, and nothing else.
+    pub(super) fn of(pool: &'a PoolView) -> Self {
+        Order { pool, retry: &pool.retry, key: None, pinned: None, deadline: None }
+    }
+}
+
 /// A try that is over, and where it was.
 struct Done {
     choice: Choice,
