@@ -8,6 +8,7 @@ use crate::api::{
 };
 use crate::http::authorize;
 use crate::http::route::Router;
+use crate::persist::Pinning;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use crate::upstream::Maglev;
@@ -105,6 +106,7 @@ pub(crate) struct CompiledPool {
     pub(crate) retry_budget: RetryBudget,
     pub(crate) hedge: Option<Hedge>,
     pub(crate) outliers: Option<Outliers>,
+    pub(crate) pinning: Option<Arc<Pinning>>,
 }
 
 impl Compiled {
@@ -124,7 +126,7 @@ impl Compiled {
             if !names.insert(pool.name.clone()) {
                 return Err(CompileError::Pool { name: pool.name, problem: "is there twice".into() });
             }
-            new.pools.push(compile_pool(pool, last)?);
+            new.pools.push(compile_pool(pool, &snapshot.tickets, last)?);
         }
         names.clear();
         for authorizer in &snapshot.authorizers {
@@ -265,7 +267,7 @@ fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<
     tls::certified_key(certificate).map_err(|error| CompileError::Certificate { name: certificate.name.clone(), error })
 }
 
-fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, CompileError> {
+fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Result<CompiledPool, CompileError> {
     let wrong = |problem: String| CompileError::Pool { name: pool.name.clone(), problem };
     let mut seen = HashSet::new();
     for backend in &pool.backends {
@@ -280,6 +282,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         }
     }
     let last = last.pools.iter().find(|p| *p.name == pool.name);
+    let pinning = Pinning::new(&pool, tickets, last.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
     let before = last.and_then(|p| p.tls.as_ref());
     let tls = match &pool.tls {
         None => None,
@@ -307,6 +310,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         retry_budget: pool.retry_budget,
         hedge: pool.hedge,
         outliers: pool.outliers,
+        pinning: pinning.map(Arc::new),
     })
 }
 

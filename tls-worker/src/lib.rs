@@ -16,6 +16,7 @@ mod drain;
 mod handshakes;
 mod http;
 mod io;
+mod persist;
 mod stats;
 mod stream;
 mod thread;

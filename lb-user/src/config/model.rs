@@ -199,6 +199,8 @@ pub struct Pool {
     pub tls: Option<api::UpstreamTls>,
     /// Whether clients' addresses go ahead in PROXY protocol, version 2.
     pub proxy_v2: bool,
+    /// Clients that come again go to the backend that they had.
+    pub persistence: Option<api::Persistence>,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
 }
@@ -222,6 +224,7 @@ impl Pool {
             timeouts: api::BackendTimeouts::default(),
             tls: None,
             proxy_v2: false,
+            persistence: None,
             health: None,
         }
     }

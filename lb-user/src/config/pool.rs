@@ -1,7 +1,7 @@
 //! `[pool.NAME]` with `tls` and `health`.
 
 use super::files::Files;
-use super::http::{balancing, resilience};
+use super::http::{balancing, persistence, resilience};
 use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
@@ -26,6 +26,7 @@ pub(super) struct Parsed {
     pub(super) proxy: Range<usize>,
     pub(super) alpn: Range<usize>,
     pub(super) hash_key: Range<usize>,
+    pub(super) sessions: Range<usize>,
 }
 
 pub(super) fn pool(
@@ -62,6 +63,9 @@ pub(super) fn pool(
     let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
     let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
     let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
+    let persistence_section = section.section(p, "persistence");
+    let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
+    let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
     let health = section.section(p, "health").and_then(|section| health(section, p));
     let multiplex = balancing::multiplex(&mut section, p, tls.is_some());
     let limits = balancing::limits(section.section(p, "limits"), p);
@@ -86,9 +90,10 @@ pub(super) fn pool(
         timeouts,
         tls,
         proxy_v2,
+        persistence,
         health,
     };
-    Parsed { pool, proxy, alpn, hash_key }
+    Parsed { pool, proxy, alpn, hash_key, sessions }
 }
 
 /// Weights, and what is special of some.

@@ -210,6 +210,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
         retry_budget: pool.retry_budget,
         hedge: pool.hedge,
         outliers: pool.outliers,
+        persistence: pool.persistence.clone(),
     });
     Snapshot {
         generation,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use tls_worker::api::{
     AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report, RequestReport,
-    ServiceReport, ThreadReport,
+    ServiceReport, SessionReport, ThreadReport,
 };
 
 /// What all workers counted.
@@ -146,6 +146,18 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 panic: gauges.of(b.panic),
             },
         ),
+        sessions: matched(
+            &a.sessions,
+            &b.sessions,
+            |s| s.pool.clone(),
+            |a, b| SessionReport {
+                pool: either(&a.pool, &b.pool),
+                entries: gauges.of(b.entries),
+                lookups: labelled(&a.lookups, &b.lookups, counters),
+                removed: labelled(&a.removed, &b.removed, counters),
+                untold: counters(a.untold, b.untold),
+            },
+        ),
         authorizers: matched(
             &a.authorizers,
             &b.authorizers,
@@ -267,6 +279,7 @@ mod tests {
                 retries: vec![("connect".into(), failures)],
                 ..Default::default()
             }],
+            sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
             authorizers: vec![AuthorizerReport {
                 authorizer: "a".into(),
                 outcomes: vec![("denied".into(), failures)],
@@ -284,7 +297,7 @@ mod tests {
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1, b.ejections[0].1]));
         all.extend(report.pools.iter().flat_map(|p| [p.waits, p.retries[0].1]));
-        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }

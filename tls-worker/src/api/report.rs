@@ -55,6 +55,9 @@ pub struct Report {
     /// By pool, summed over threads.
     #[serde(default)]
     pub pools: Vec<PoolReport>,
+    /// By pool that has persistence, summed over threads.
+    #[serde(default)]
+    pub sessions: Vec<SessionReport>,
     /// By authorizer, summed over threads.
     #[serde(default)]
     pub authorizers: Vec<AuthorizerReport>,
@@ -234,4 +237,19 @@ pub struct PoolReport {
     pub circuit: Vec<(String, u64)>,
     /// Threads that take all backends now, as too few may be chosen.
     pub panic: u64,
+}
+
+/// Persistence of one pool.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// Pool.
+    pub pool: String,
+    /// Entries in its table now.
+    pub entries: u64,
+    /// Requests and connections by what was found ("hit", "miss", "moved", "bad_cookie", "full", "none").
+    pub lookups: Vec<(String, u64)>,
+    /// Entries taken out by cause ("expired", "full", "cleared").
+    pub removed: Vec<(String, u64)>,
+    /// Changes that were not told to the control plane at once, because it was behind.
+    pub untold: u64,
 }

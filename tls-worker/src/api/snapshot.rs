@@ -4,6 +4,7 @@
 use super::authorizer::Authorizer;
 use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
+use super::persistence::Persistence;
 use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,9 @@ pub struct Pool {
     /// None: no backend is left out for its answers.
     #[serde(default)]
     pub outliers: Option<Outliers>,
+    /// Clients that come again go to the backend that they had.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
 
 /// One server of a pool.

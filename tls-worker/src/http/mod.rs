@@ -1,6 +1,7 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
+//! `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod authorize;
 pub(crate) mod body;
@@ -12,11 +13,13 @@ mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod session;
 mod tape;
 mod upgrade;
 
 use crate::compile::CompiledPool;
 use crate::conn::{Client, InFlight};
+use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::{self, PoolView};
 use body::{RequestBody, ResponseBody};
@@ -86,6 +89,8 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// Where the client was before.
+    pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
     /// How the answer may be compressed.
@@ -112,7 +117,9 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     parts.extensions.clear();
     let pool = view.pools[route.pool].clone();
+    let pin = session::find(exchange, &pool, &mut parts);
     Ok(Prepared {
+        pin,
         key: if pool.wants_key() { key(exchange, &view.compiled.pools[route.pool], &parts) } else { None },
         pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
@@ -137,18 +144,21 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     {
         return Ok(refusal);
     }
-    let Prepared { pool, key, request, upgrade, .. } = prepared;
+    let Prepared { pool, key, request, upgrade, pin, .. } = prepared;
     let route = exchange.by.route.map(|route| &exchange.view.compiled.services[exchange.service.index].routes[route]);
     let retry = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry);
     let order = forward::Order { retry, key: *key, ..forward::Order::of(pool) };
-    let forward::Answer { mut response, lease, active } = forward::forward(&order, request, &mut exchange.by).await?;
+    let forward::Answer { mut response, lease, active } =
+        forward::forward(&order, request, &mut exchange.by, pin).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        session::tell(pin, &exchange.client, response.headers_mut());
         let Some(client_side) = upgrade.take() else {
             return Err(Fault::BadGateway);
         };
         return upgrade::switch(&exchange.client, client_side, response, lease, active);
     }
     headers::rebuild_response(response.headers_mut());
+    session::tell(pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
     let rules = &exchange.view.compiled.services[exchange.service.index].routes;

@@ -3,6 +3,7 @@
 use super::Client;
 use super::proxy::{self, About};
 use crate::api::RetryOn;
+use crate::persist::Pin;
 use crate::stats::{Circuit, Rejection, RetryReason};
 use crate::upstream::{Active, Ask, NoPlace, Opened, Outcome, PoolView, UpState, key, open};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
         }
     };
     let key = pool.wants_key().then(|| key(client.peer.ip().to_string().as_bytes()));
+    let mut pin = Pin::by_source(pool, client.peer.ip());
     let mut tried: Vec<SocketAddr> = Vec::new();
     let admitted = match pool.admit() {
         Ok(admitted) => admitted,
@@ -37,7 +39,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
     pool.deposit();
     loop {
         let ask = Ask { tried: &tried, key, pinned: None, alone: true };
-        let (choice, mut active) = match pool.place(&ask, None).await {
+        let (choice, mut active) = match pool.place(ask, &mut pin, None).await {
             Ok(place) => place,
             Err(none) => {
                 if tried.is_empty() {

@@ -30,14 +30,18 @@ pub(crate) use pool::{Active, Lease, Wants};
 pub(crate) use sender::{Sent, is_refused};
 pub(crate) use state::{Phase, UpState};
 
-use crate::api::{BackendTimeouts, Balance, Balancing, Hedge, Multiplex, Outliers, Retry, RetryBudget};
+use crate::api::{BackendState, BackendTimeouts, Balance, Balancing, Hedge, Multiplex, Outliers, Retry, RetryBudget};
 use crate::clock;
 use crate::compile::CompiledPool;
+use crate::persist::Pinning;
+use crate::stats::SessionStats;
 use crate::thread::Thread;
 use crate::tls::{UpstreamConfigs, UpstreamIdentity};
 use group::Standing;
 use place::{Limits, share};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,6 +64,8 @@ pub(crate) struct PoolView {
     pub(crate) retry: Retry,
     pub(crate) hedge: Option<Hedge>,
     pub(crate) state: Rc<PoolState>,
+    /// Where clients are known again.
+    pub(crate) pins: Option<PinsView>,
     balance: Balance,
     rules: Balancing,
     table: Arc<Maglev>,
@@ -74,7 +80,22 @@ pub(crate) struct PoolView {
     now: RefCell<choose::Now>,
 }
 
+/// Persistence of a pool in a generation.
+pub(crate) struct PinsView {
+    pub(crate) pinning: Arc<Pinning>,
+    pub(crate) stats: Arc<SessionStats>,
+    /// Place and state of every backend.
+    pub(crate) backends: HashMap<SocketAddr, (usize, BackendState)>,
+}
+
 impl PoolView {
+    /// A backend, if it keeps the clients that it has.
+    pub(crate) fn keeps(&self, address: SocketAddr) -> Option<&Choice> {
+        let pins = self.pins.as_ref()?;
+        let (index, state) = *pins.backends.get(&address)?;
+        if pins.pinning.keeps(address, state, clock::now()) { self.all.get(index) } else { None }
+    }
+
     pub(crate) fn new(thread: &Thread, pool: &CompiledPool) -> Self {
         let (index, threads) = (thread.index, thread.threads);
         let share = |of| share(of, index, threads);
@@ -95,6 +116,11 @@ impl PoolView {
         state.known.set(true);
         let tls =
             pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
+        let pins = pool.pinning.as_ref().map(|pinning| PinsView {
+            pinning: pinning.clone(),
+            stats: thread.registry.borrow_mut().sessions(&pool.name),
+            backends: pool.backends.iter().enumerate().map(|(i, b)| (b.address, (i, b.state))).collect(),
+        });
         let view = PoolView {
             name: pool.name.clone(),
             standings: pool.backends.iter().map(|b| Standing { state: b.state, role: b.role, out: false }).collect(),
@@ -106,6 +132,7 @@ impl PoolView {
             retry: pool.retry.clone(),
             hedge: pool.hedge,
             state,
+            pins,
             balance: pool.balance,
             rules: pool.balancing.clone(),
             table: pool.table.clone(),

@@ -4,6 +4,7 @@ use super::backend::Choice;
 use super::choose::{Ask, NoChoice};
 use super::pool::Active;
 use super::{PoolState, PoolView};
+use crate::persist::Pin;
 use crate::stats::Circuit;
 use std::rc::Rc;
 use std::time::Duration;
@@ -73,8 +74,25 @@ impl PoolView {
         NoPlace::Circuit(which)
     }
 
-    /// A backend with room, now or when one has it.
-    pub(crate) async fn place(&self, ask: &Ask<'_>, deadline: Option<Instant>) -> Result<(Choice, Active), NoPlace> {
+    /// A backend with room, now or when one has it: the one that the client was with, or else the pool's choice.
+    pub(crate) async fn place(
+        &self,
+        mut ask: Ask<'_>,
+        pin: &mut Pin,
+        deadline: Option<Instant>,
+    ) -> Result<(Choice, Active), NoPlace> {
+        ask.pinned = pin.wants(self, ask.tried);
+        loop {
+            let (choice, active) = self.one(&ask, deadline).await?;
+            match pin.took(self, choice.backend.address, ask.tried) {
+                // Its client was sent elsewhere at the same time: that counts.
+                Some(first) if ask.pinned != Some(first) => ask.pinned = Some(first),
+                _ => return Ok((choice, active)),
+            }
+        }
+    }
+
+    async fn one(&self, ask: &Ask<'_>, deadline: Option<Instant>) -> Result<(Choice, Active), NoPlace> {
         if self.state.waiting() == 0 || !self.state.queue.is_before(ask.takes()) {
             match self.try_place(ask) {
                 Ok(place) => return Ok(place),

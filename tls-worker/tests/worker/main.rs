@@ -19,6 +19,7 @@ mod ocsp;
 mod passthrough;
 mod queue;
 mod retry;
+mod sessions;
 mod streams;
 mod timeouts;
 mod tls;

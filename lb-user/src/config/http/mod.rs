@@ -3,5 +3,6 @@
 pub(super) mod authorizer;
 pub(super) mod balancing;
 pub(super) mod compression;
+pub(super) mod persistence;
 pub(super) mod resilience;
 pub(super) mod text;

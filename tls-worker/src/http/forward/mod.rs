@@ -8,6 +8,7 @@ mod retry;
 use super::body::RequestBody;
 use super::respond::Fault;
 use crate::api::Retry;
+use crate::persist::Pin;
 use crate::stats::{Circuit, Rejection, RetryReason};
 use crate::upstream::{Active, Ask, Choice, Lease, NoPlace, Outcome, PoolView, Wants};
 use crate::view::Answered;
@@ -32,8 +33,6 @@ pub(super) struct Order<'a> {
     pub(super) retry: &'a Retry,
     /// Hash of its key.
     pub(super) key: Option<u64>,
-    /// Backend that its session is with.
-    pub(super) pinned: Option<SocketAddr>,
     /// By then there is the header of an answer: whatever is waited for, and however often it is tried.
     pub(super) deadline: Option<tokio::time::Instant>,
 }
@@ -41,7 +40,7 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     /// As the pool says, and nothing else.
     pub(super) fn of(pool: &'a PoolView) -> Self {
-        Order { pool, retry: &pool.retry, key: None, pinned: None, deadline: None }
+        Order { pool, retry: &pool.retry, key: None, deadline: None }
     }
 }
 
@@ -53,11 +52,13 @@ struct Done {
     result: Result<(Response<Incoming>, Lease), Failed>,
 }
 
-/// Get a backend's answer to the request in `slot`. `by` is told which backend it was, or would have been.
+/// Get a backend's answer to the request in `slot`. `by` is told which backend it was, or would have been; `pin`
+/// says where its client was before.
 pub(super) async fn forward(
     order: &Order<'_>,
     slot: &mut Option<Request<RequestBody>>,
     by: &mut Answered,
+    pin: &mut Pin,
 ) -> Result<Answer, Fault> {
     let pool = order.pool;
     let admitted = pool.admit().map_err(|none| fault(none, None))?;
@@ -65,7 +66,8 @@ pub(super) async fn forward(
     let Some(request) = slot.as_mut() else { return Err(Fault::BadGateway) };
     let wants = if request.headers().contains_key(header::UPGRADE) { Wants::Http1 } else { Wants::Any };
     let about = About::new(request, order.retry);
-    let hedge = pool.hedge.filter(|_| about.may_hedge());
+    // A session does not move because its backend takes its time.
+    let hedge = pool.hedge.filter(|_| about.may_hedge() && !pin.is_known());
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut tries = 0;
     // What the client is told when there is nobody left to try.
@@ -79,9 +81,9 @@ pub(super) async fn forward(
                 (choice, active)
             }
             None => {
-                let ask = Ask { tried: &tried, key: order.key, pinned: order.pinned, alone: false };
+                let ask = Ask { tried: &tried, key: order.key, pinned: None, alone: false };
                 tries += 1;
-                pool.place(&ask, order.deadline).await.map_err(|none| fault(none, last))?
+                pool.place(ask, pin, order.deadline).await.map_err(|none| fault(none, last))?
             }
         };
         by.backend = Some(choice.index);
