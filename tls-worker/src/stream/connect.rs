@@ -36,7 +36,6 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
             return None;
         }
     };
-    pool.deposit();
     loop {
         let ask = Ask { tried: &tried, key, pinned: None, alone: true };
         let (choice, mut active) = match pool.place(ask, &mut pin, None).await {
@@ -61,7 +60,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
                 pool.outcome(&choice, Outcome::Connect, began.elapsed());
                 tried.push(backend.address);
                 let more = tried.len() < pool.retry.tries as usize && pool.retry.on.contains(&RetryOn::Connect);
-                if !more || !pool.may_retry() {
+                if !more {
                     return None;
                 }
                 pool.state.stats.retries.inc(RetryReason::Connect);

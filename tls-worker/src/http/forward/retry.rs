@@ -51,7 +51,7 @@ pub(super) enum Where {
 pub(super) struct Again {
     pub(super) at: Where,
     pub(super) reason: RetryReason,
-    /// It costs nothing of the budget: it cannot happen to every request.
+    /// It costs nothing of the budget: it makes no backend do more.
     pub(super) free: bool,
 }
 
@@ -118,7 +118,8 @@ pub(super) fn decide(
                 Kind::Timeout => (RetryOn::Connect, RetryReason::Timeout),
                 Kind::Final => return None,
             };
-            if more && retry.on.contains(&on) { again(Where::Other, reason, false) } else { None }
+            // Without a connection nobody has had work of it: nothing is multiplied by trying elsewhere.
+            if more && retry.on.contains(&on) { again(Where::Other, reason, on == RetryOn::Connect) } else { None }
         }
     }
 }
