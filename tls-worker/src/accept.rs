@@ -79,7 +79,8 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         },
     };
     let _ = stream.set_nodelay(true);
-    let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
+    let state =
+        Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts, &compiled.limits));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
     let timeout = compiled.timeouts.handshake;

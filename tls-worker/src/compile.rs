@@ -3,8 +3,8 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, Balancing, ClientCertField, ClientTimeouts, HandshakeLimits, Hedge, Mode,
-    Multiplex, Outliers, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, Balancing, ClientCertField, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits,
+    Mode, Multiplex, Outliers, PathPolicy, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
 };
 use crate::http::authorize;
 use crate::http::route::Router;
@@ -71,6 +71,8 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    pub(crate) path: PathPolicy,
+    pub(crate) limits: HttpLimits,
 }
 
 /// An [`api::Route`], ready.
@@ -205,6 +207,8 @@ impl Compiled {
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            path: service.path,
+            limits: service.limits,
         })
     }
 

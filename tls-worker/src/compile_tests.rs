@@ -22,6 +22,7 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
             timeouts: ClientTimeouts { handshake: second, header: second, idle: second },
             served_by_header: Some("x-served-by".into()),
             max_connections_per_thread: 10,
+            ..Service::default()
         }],
         pools: vec![Pool {
             name: "app".into(),

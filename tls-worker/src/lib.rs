@@ -17,6 +17,7 @@ mod handshakes;
 mod http;
 mod io;
 mod persist;
+mod pipeline;
 mod stats;
 mod stream;
 mod thread;

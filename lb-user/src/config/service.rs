@@ -3,6 +3,7 @@
 use super::files::Files;
 use super::host::Host;
 use super::http::compression::compression;
+use super::http::limits;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
@@ -105,6 +106,7 @@ fn terminated(
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);
     let max_connections_per_thread = section.integer(p, "max_connections", 1..=1_000_000).unwrap_or(65_536);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
+    let (path, limits) = limits::http(section, p, mode, &timeouts);
     forward::refuse_own(section, p);
     Some(Terminated {
         service: Service {
@@ -116,6 +118,8 @@ fn terminated(
             timeouts,
             served_by_header,
             max_connections_per_thread,
+            path,
+            limits,
         },
         places,
         span: name.span.clone(),

@@ -2,6 +2,7 @@
 
 mod authorizer;
 mod forward;
+mod limits;
 mod persistence;
 mod pool;
 mod refresh;

@@ -4,6 +4,7 @@ mod families;
 mod families_authorizer;
 mod families_compression;
 mod families_forward;
+mod families_http;
 mod families_pool;
 mod families_session;
 mod families_tls;

@@ -43,6 +43,7 @@ fn full() -> State {
             handshake_seconds: seconds.clone(),
             rejected: some("bad_host"),
             timeouts: some("idle"),
+            http2_abuse: some("ping"),
             compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
             compression_busy: 1,
             ..Default::default()

@@ -109,6 +109,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshake_seconds: histograms(&a.handshake_seconds, &b.handshake_seconds),
                 rejected: labelled(&a.rejected, &b.rejected, counters),
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
+                http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
             },

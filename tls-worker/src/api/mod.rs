@@ -7,6 +7,7 @@
 mod authorizer;
 mod balancing;
 mod compression;
+mod http_limits;
 mod persistence;
 mod report;
 mod resilience;
@@ -22,6 +23,11 @@ pub mod tls {
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
     pub use crate::tls::{client_cert_header, client_cert_rules, client_cert_value};
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
+}
+
+/// For those who try to break what reads a client's bytes.
+pub mod http1 {
+    pub use crate::http::guard::guard_requests;
 }
 
 /// Persistence, for those who try to break it.
@@ -42,6 +48,7 @@ pub mod vars {
 pub use authorizer::*;
 pub use balancing::*;
 pub use compression::*;
+pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;
 pub use resilience::*;

@@ -4,6 +4,7 @@
 use super::authorizer::Authorizer;
 use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
+use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
@@ -71,6 +72,12 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// What becomes of paths.
+    #[serde(default)]
+    pub path: PathPolicy,
+    /// What clients may send.
+    #[serde(default)]
+    pub limits: HttpLimits,
 }
 
 /// Address and port of a service.

@@ -1,13 +1,14 @@
-//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+//! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+
+pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
-use super::tape::Tape;
+use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
 use crate::stats::{BackendFailure, ServiceStats};
 use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
-use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,124 +17,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A client's body on its way to a backend.
-pub(crate) struct RequestBody {
-    from: From,
-    /// The connection that it is sent on.
-    state: Option<Arc<UpState>>,
-    /// What the request is served by.
-    view: Option<Rc<View>>,
-}
-
-enum From {
-    Nothing,
-    Client(Incoming, Option<Rc<Tape>>),
-    /// What was remembered, from this part on.
-    Tape(Rc<Tape>, usize),
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { from: From::Client(incoming, None), state: None, view: Some(view) }
-    }
-
-    pub(crate) fn empty() -> Self {
-        RequestBody { from: From::Nothing, state: None, view: None }
-    }
-
-    /// Remember what passes, up to so many bytes, so that it can be sent again.
-    pub(crate) fn remember(&mut self, bound: usize) {
-        if let From::Client(_, tape) = &mut self.from {
-            *tape = Some(Rc::new(Tape::new(bound)));
-        }
-    }
-
-    /// The same once more, as far as it is remembered.
-    pub(crate) fn again(&self) -> Self {
-        let from = match &self.from {
-            From::Client(_, Some(tape)) | From::Tape(tape, _) => From::Tape(tape.clone(), 0),
-            From::Nothing | From::Client(_, None) => From::Nothing,
-        };
-        RequestBody { from, state: None, view: self.view.clone() }
-    }
-
-    /// Whether all that it is made of is at hand.
-    pub(crate) fn is_whole(&self) -> bool {
-        match &self.from {
-            From::Tape(tape, _) => tape.is_whole(),
-            From::Nothing => true,
-            From::Client(..) => false,
-        }
-    }
-
-    /// It is to be sent on this connection.
-    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
-        self.state = Some(state);
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { from, state, view } = &mut *self;
-        let (mut polled, ended) = match from {
-            From::Nothing => return Poll::Ready(None),
-            From::Client(incoming, tape) => {
-                let polled = Pin::new(&mut *incoming).poll_frame(cx);
-                let ended = incoming.is_end_stream();
-                if let (Some(tape), Poll::Ready(Some(Ok(_)) | None)) = (tape, &polled) {
-                    let frame = if let Poll::Ready(Some(Ok(frame))) = &polled { Some(frame) } else { None };
-                    tape.note(frame, ended);
-                }
-                (polled, ended)
-            }
-            From::Tape(tape, place) => {
-                let frame = tape.part(*place);
-                *place += 1;
-                (Poll::Ready(frame.map(Ok)), tape.len() <= *place)
-            }
-        };
-        if let Some(state) = state {
-            match &polled {
-                Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !ended => state.upload(false),
-                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
-                Poll::Ready(Some(Err(_))) => state.client_broke(),
-            }
-        }
-        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.from {
-            From::Nothing => true,
-            From::Client(incoming, _) => incoming.is_end_stream(),
-            From::Tape(tape, place) => tape.len() <= *place,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.from {
-            From::Nothing => SizeHint::with_exact(0),
-            From::Client(incoming, _) => incoming.size_hint(),
-            From::Tape(tape, _) => tape.size_hint(),
-        }
-    }
-}
-
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
     in_flight: Option<InFlight>,
+    /// Who is told when it waits for its client.
+    held: Option<Rc<Held>>,
 }
 
 /// Why a response's body broke off.
@@ -165,11 +55,11 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None }
+        ResponseBody { kind: Kind::Empty, in_flight: None, held: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None }
+        ResponseBody { kind: Kind::Text(text), in_flight: None, held: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -177,15 +67,17 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None },
+            Ok(compressing) => {
+                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, held: None }
+            }
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None },
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None },
         }
     }
 
@@ -193,13 +85,21 @@ impl ResponseBody {
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// Tell when it waits for its client.
+    pub(super) fn watch(&mut self, held: Rc<Held>) {
+        self.held = Some(held);
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        match (&self.held, polled) {
+            (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
+            (Some(held), _) => held.by_nobody(),
+            (None, _) => {}
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (incoming, held) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
@@ -233,6 +133,17 @@ impl Body for ResponseBody {
                 }
             }
         }
+        polled
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_kind(cx);
+        self.tell(&polled);
         polled
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers,
-//! `gather` puts together what HTTP/2 writes.
+//! `normalise` reads whom and what it asks for, `headers` rebuilds it, `route` finds its pool, `forward` gets the backend's
+//! answer, `upgrade` carries what comes after a 101, `session` finds where its client was before, `respond` makes the edge's own answers. In front of hyper, `guard`
+//! looks at what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 pub(crate) mod authorize;
 pub(crate) mod body;
@@ -9,11 +9,15 @@ mod compress;
 mod exchange;
 mod forward;
 mod gather;
+pub(crate) mod guard;
 mod headers;
+mod normalise;
+mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
 mod session;
+mod stall;
 mod tape;
 mod upgrade;
 
@@ -24,9 +28,11 @@ use crate::stats::Rejection;
 use crate::upstream::{self, PoolView};
 use body::{RequestBody, ResponseBody};
 use exchange::Exchange;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use request_body::{Measure, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -40,11 +46,14 @@ fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = Instant::now();
     let in_flight = InFlight::begin(&client.state);
+    let refused = client.state.pipeline.begin();
+    let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
-    let mut prepared = match &mut exchange {
-        Some(exchange) => prepare(exchange, request),
+    let mut prepared = match (refused, &mut exchange) {
+        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
-        None => Err(Fault::Rejected(Rejection::NoRoute)),
+        (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
@@ -53,10 +62,15 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
+            let mut response = fault.response();
             if let Fault::Rejected(reason) = fault {
                 client.state.stats().rejected.inc(reason);
+                if is_http1 && (refused.is_some() || reason.ends_connection()) {
+                    client.state.pipeline.set_lingers();
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
             }
-            fault.response()
+            response
         });
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
@@ -89,6 +103,8 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// What its body says; none: it has none.
+    upload: Option<Rc<Upload>>,
     /// Where the client was before.
     pin: Pin,
     /// Who is asked first.
@@ -100,13 +116,19 @@ struct Prepared {
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
-    exchange.authority = headers::check(&request)?;
-    exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
+    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits)?;
+    (exchange.authority, exchange.host) = (asked.authority, asked.host);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
     exchange.by.route = Some(route);
+    let most = compiled.limits.body_bytes;
+    if most > 0 && request.body().size_hint().lower() > most {
+        return Err(Fault::Rejected(Rejection::BodySize));
+    }
+    let upload = (!request.body().is_end_stream()).then(Rc::<Upload>::default);
+    let measure = upload.clone().map(|upload| Measure::new(&compiled.limits, most, request.headers(), upload));
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
@@ -122,8 +144,9 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         pin,
         key: if pool.wants_key() { key(exchange, &view.compiled.pools[route.pool], &parts) } else { None },
         pool,
-        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
+        upload,
         authorizer: route.authorizer,
         wish,
     })
@@ -144,12 +167,16 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     {
         return Ok(refusal);
     }
-    let Prepared { pool, key, request, upgrade, pin, .. } = prepared;
+    let Prepared { pool, key, request, upgrade, pin, upload, wish, .. } = prepared;
     let route = exchange.by.route.map(|route| &exchange.view.compiled.services[exchange.service.index].routes[route]);
     let retry = route.and_then(|route| route.retry.as_ref()).unwrap_or(&pool.retry);
     let order = forward::Order { retry, key: *key, ..forward::Order::of(pool) };
+    let answered = forward::forward(&order, request, &mut exchange.by, pin).await;
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&order, request, &mut exchange.by, pin).await?;
+        answered.map_err(|fault| upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
+    if let Some(upload) = upload {
+        upload.set_answered();
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         session::tell(pin, &exchange.client, response.headers_mut());
         let Some(client_side) = upgrade.take() else {
@@ -165,7 +192,7 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     match exchange.by.route.and_then(|route| rules[route].compression.as_ref()) {
         Some(rules) => {
             let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
-            Ok(compress::compress(rules, prepared.wish, response, thread, stats))
+            Ok(compress::compress(rules, *wish, response, thread, stats))
         }
         None => Ok(response),
     }

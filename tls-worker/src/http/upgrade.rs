@@ -35,6 +35,7 @@ pub(super) fn switch(
     tokio::task::spawn_local(tunnel.run(client_side, backend_side));
 
     super::headers::rebuild_response(response.headers_mut());
+    client.state.pipeline.set_upgraded();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, to);

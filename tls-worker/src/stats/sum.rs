@@ -74,6 +74,7 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    add_pairs(&mut to.http2_abuse, from.http2_abuse);
     to.compression_busy += from.compression_busy;
     for row in from.compression {
         match to.compression.iter_mut().find(|known| known.coding == row.coding) {

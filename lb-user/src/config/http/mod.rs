@@ -3,6 +3,7 @@
 pub(super) mod authorizer;
 pub(super) mod balancing;
 pub(super) mod compression;
+pub(super) mod limits;
 pub(super) mod persistence;
 pub(super) mod resilience;
 pub(super) mod text;
