@@ -3,11 +3,13 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, Balancing, ClientCertField, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits,
-    Mode, Multiplex, Outliers, PathPolicy, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, Balancing, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits, Mode, Multiplex,
+    Outliers, PathPolicy, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
 };
+use crate::http::CompiledRoute;
 use crate::http::authorize;
-use crate::http::route::Router;
+use crate::http::route::{Patterns, Router};
+use crate::log::Plan;
 use crate::persist::Pinning;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -32,6 +34,9 @@ pub(crate) enum CompileError {
     /// A pool.
     #[error("pool {name:?}: {problem}")]
     Pool { name: String, problem: String },
+    /// An access log.
+    #[error("access log {name:?}: {problem}")]
+    AccessLog { name: String, problem: String },
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
@@ -48,12 +53,14 @@ pub(crate) enum CompileError {
 pub(crate) struct Compiled {
     pub(crate) generation: u64,
     pub(crate) services: Vec<CompiledService>,
+    pub(crate) logs: Vec<Arc<Plan>>,
     pub(crate) pools: Vec<CompiledPool>,
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    patterns: Patterns,
     pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
@@ -71,21 +78,10 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    /// Into [`Compiled::logs`].
+    pub(crate) access_log: Option<usize>,
     pub(crate) path: PathPolicy,
     pub(crate) limits: HttpLimits,
-}
-
-/// An [`api::Route`], ready.
-#[derive(Debug)]
-pub(crate) struct CompiledRoute {
-    pub(crate) name: Arc<str>,
-    pub(crate) pool: usize,
-    pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
-    /// None: as the pool says.
-    pub(crate) retry: Option<Retry>,
-    /// Into [`Compiled::authorizers`].
-    pub(crate) authorizer: Option<usize>,
-    pub(crate) compression: Option<api::Compression>,
 }
 
 /// An [`api::Pool`], ready.
@@ -100,7 +96,7 @@ pub(crate) struct CompiledPool {
     pub(crate) proxy_v2: bool,
     pub(crate) balancing: Balancing,
     /// [`Balancing::hash_key`]
-    pub(crate) hash_key: Option<Template>,
+    pub(crate) hash_key: Option<Arc<Template>>,
     pub(crate) table: Arc<Maglev>,
     pub(crate) limits: PoolLimits,
     pub(crate) multiplex: Multiplex,
@@ -117,8 +113,12 @@ impl Compiled {
         if snapshot.generation <= last.generation {
             return Err(CompileError::Generation { given: snapshot.generation, current: last.generation });
         }
-        let mut new =
-            Compiled { generation: snapshot.generation, handshakes: snapshot.handshakes, ..Compiled::default() };
+        let mut new = Compiled {
+            generation: snapshot.generation,
+            handshakes: snapshot.handshakes,
+            patterns: last.patterns.next(),
+            ..Compiled::default()
+        };
         for certificate in snapshot.certificates {
             let key = certified_key(&certificate, last)?;
             new.certificates.push((certificate, key));
@@ -137,6 +137,10 @@ impl Compiled {
                 .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
             new.authorizers.push(ready);
         }
+        for log in &snapshot.access_logs {
+            let plan = Plan::new(log).map_err(|problem| CompileError::AccessLog { name: log.name.clone(), problem })?;
+            new.logs.push(Arc::new(plan));
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -149,6 +153,7 @@ impl Compiled {
         let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
         let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
         new.client_cert_names = names.into_iter().collect();
+        new.patterns = new.patterns.done();
         Ok(new)
     }
 
@@ -176,40 +181,55 @@ impl Compiled {
                 return Err(format!("address {} port {port} is already that of service {other:?}", key.0));
             }
         }
+        if service.access_log.is_some_and(|log| log >= self.logs.len()) {
+            return Err(format!("there is no access log {:?}", service.access_log));
+        }
+        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         for route in &service.routes {
-            if route.pool >= self.pools.len() {
-                let (name, pool, have) = (&route.name, route.pool, self.pools.len());
-                return Err(format!("route {name:?} points to pool {pool} of {have}"));
-            }
-            if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
-                return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
-            }
-            let pool = &self.pools[route.pool];
-            if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
+            self.check_pools(route, has_http)?;
+        }
+        let (requests, streams) =
+            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
+        let parse =
+            |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
+        let tls = self.compile_tls(service, tickets, last)?.map(Arc::new);
+        let patterns = &mut self.patterns;
+        Ok(CompiledService {
+            name: service.name.as_str().into(),
+            mode: service.mode,
+            tls,
+            router: Router::new(requests, patterns)?,
+            streams: StreamRouter::new(streams),
+            routes: service.routes.iter().map(|route| CompiledRoute::new(route, patterns)).collect::<Result<_, _>>()?,
+            timeouts: service.timeouts,
+            served_by: service.served_by_header.as_ref().map(parse).transpose()?,
+            max_connections: service.max_connections_per_thread.into(),
+            access_log: service.access_log.filter(|_| has_http),
+            path: service.path,
+            limits: service.limits,
+        })
+    }
+
+    fn check_pools(&self, route: &api::Route, has_http: bool) -> Result<(), String> {
+        if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+            return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+        }
+        if !has_http && (route.answer.is_some() || !route.split.is_empty()) {
+            return Err(format!("route {:?}: without HTTP, one pool takes its connections", route.name));
+        }
+        for index in route.pools() {
+            let Some(pool) = self.pools.get(index) else {
+                let (name, have) = (&route.name, self.pools.len());
+                return Err(format!("route {name:?} points to pool {index} of {have}"));
+            };
+            if pool.proxy_v2 && has_http {
                 return Err(format!(
                     "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
                     route.name, pool.name
                 ));
             }
         }
-        let has_http = matches!(service.mode, Mode::Http | Mode::Https);
-        let (requests, streams) =
-            if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
-        let parse =
-            |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
-        Ok(CompiledService {
-            name: service.name.as_str().into(),
-            mode: service.mode,
-            tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
-            router: Router::new(requests),
-            streams: StreamRouter::new(streams),
-            routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
-            timeouts: service.timeouts,
-            served_by: service.served_by_header.as_ref().map(parse).transpose()?,
-            max_connections: service.max_connections_per_thread.into(),
-            path: service.path,
-            limits: service.limits,
-        })
+        Ok(())
     }
 
     fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
@@ -246,22 +266,6 @@ impl Compiled {
     }
 }
 
-fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
-    let header = |header: &api::ClientCertHeader| {
-        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
-        Ok::<_, String>((name, header.value))
-    };
-    let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute {
-        name: route.name.as_str().into(),
-        pool: route.pool,
-        client_cert,
-        authorizer: route.authorizer,
-        compression: route.compression.clone(),
-        retry: route.retry.clone(),
-    })
-}
-
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
     let same =
         |(c, _): &&Ready| c.chain == certificate.chain && c.key == certificate.key && c.staple == certificate.staple;
@@ -296,7 +300,7 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         }),
     };
     let parse = |text: &String| Template::parse(text).map_err(|e| wrong(format!("hash key {text:?}: {e}")));
-    let hash_key = pool.balancing.hash_key.as_ref().map(parse).transpose()?;
+    let hash_key = pool.balancing.hash_key.as_ref().map(parse).transpose()?.map(Arc::new);
     Ok(CompiledPool {
         table: table(&pool, last),
         name: pool.name.as_str().into(),

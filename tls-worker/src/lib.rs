@@ -16,6 +16,7 @@ mod drain;
 mod handshakes;
 mod http;
 mod io;
+mod log;
 mod persist;
 mod pipeline;
 mod stats;

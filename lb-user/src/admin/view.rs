@@ -86,8 +86,8 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
     let route = |route: &api::Route| RouteView {
         name: route.name.clone(),
         hosts: route.hosts.clone(),
-        path: route.path_prefix.clone().unwrap_or_else(|| "/".into()),
-        pool: edge.config.pools.get(route.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
+        path: route.path.shown(),
+        pool: edge.config.leads_to(route),
     };
     let certificate = |index: &usize| edge.config.certificates.get(*index).map(|one| one.name().to_owned());
     Some(ServiceView {

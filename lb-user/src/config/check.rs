@@ -42,7 +42,8 @@ pub(super) fn whole(config: &Config, claims: &[Claim], p: &mut Problems) {
 /// Pools whose words do not go with a service that leads to them.
 pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &[forward::Parsed], p: &mut Problems) {
     for (index, pool) in pools.iter().enumerate() {
-        let leads = |parsed: &&Terminated| parsed.service.routes.iter().any(|route| route.pool == index);
+        let leads =
+            |parsed: &&Terminated| parsed.service.routes.iter().any(|route| route.pools().any(|pool| pool == index));
         let of_http = |mode: Mode| matches!(mode, Mode::Http | Mode::Https);
         let http = services.iter().filter(leads).find(|parsed| of_http(parsed.service.mode));
         let l4 = forwards.iter().find(|parsed| parsed.forward.pool == index);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_worker::api;
+use tls_worker::api::{self, EdgeAnswer, Route};
 
 pub use crate::datapath::Steering;
 use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
@@ -39,6 +39,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[authorizer.NAME]`; routes hold indices.
     pub authorizers: Vec<api::Authorizer>,
+    /// `[access_log.NAME]`; services hold indices.
+    pub access_logs: Vec<AccessLog>,
     /// The text that it was made from, and the file of it.
     pub origin: Origin,
     /// Files of certificates, keys, authorities, revocation lists and ticket keys; each once.
@@ -73,9 +75,23 @@ impl Config {
         terminated.chain(self.forwards.iter().map(|forward| forward.name.as_str()))
     }
 
+    /// Where a route's requests go, in a few words.
+    pub fn leads_to(&self, route: &Route) -> String {
+        let name = |pool: usize| self.pools.get(pool).map(|pool| pool.name.as_str()).unwrap_or_default();
+        match (&route.answer, &route.split[..]) {
+            (Some(EdgeAnswer::Redirect(redirect)), _) => format!("redirect {}", redirect.code),
+            (Some(EdgeAnswer::Fixed(fixed)), _) => format!("answer {}", fixed.status),
+            (None, []) => name(route.pool).to_owned(),
+            (None, split) => {
+                let shares = split.iter().map(|share| format!("{} {}", name(share.pool), share.weight));
+                shares.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
     /// Pools, by index, that a route of a terminated service leads to, or an authorizer asks.
     pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
-        let routed = self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool));
+        let routed = self.services.iter().flat_map(|service| service.routes.iter().flat_map(Route::pools));
         routed.chain(self.authorizers.iter().map(|authorizer| authorizer.pool))
     }
 }
@@ -164,6 +180,37 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Address of `/metrics`.
     pub metrics: Option<SocketAddr>,
+}
+
+/// An access log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// What is written.
+    pub log: api::AccessLog,
+    /// Where to.
+    pub target: LogTarget,
+}
+
+/// Where lines of an access log go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file, absolute.
+    File(PathBuf),
+    /// The daemon's standard output.
+    Stdout,
+    /// The host's syslog.
+    Syslog(Syslog),
+}
+
+/// How syslog is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// Its datagram socket.
+    pub socket: PathBuf,
+    /// Number of the facility.
+    pub facility: u8,
+    /// What messages begin with.
+    pub tag: String,
 }
 
 /// Backends that serve the same.

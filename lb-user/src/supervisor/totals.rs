@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use tls_worker::api::{
-    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report, RequestReport,
-    ServiceReport, SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report,
+    RequestReport, ServiceReport, SessionReport, ThreadReport,
 };
 
 /// What all workers counted.
@@ -112,6 +112,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
+                mirrored: labelled(&a.mirrored, &b.mirrored, counters),
+                invalid_headers: counters(a.invalid_headers, b.invalid_headers),
             },
         ),
         requests: matched(
@@ -145,6 +147,16 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 hedges: labelled(&a.hedges, &b.hedges, counters),
                 circuit: labelled(&a.circuit, &b.circuit, counters),
                 panic: gauges.of(b.panic),
+            },
+        ),
+        access_logs: matched(
+            &a.access_logs,
+            &b.access_logs,
+            |row| row.log.clone(),
+            |a, b| AccessLogReport {
+                log: either(&a.log, &b.log),
+                lines: counters(a.lines, b.lines),
+                dropped: counters(a.dropped, b.dropped),
             },
         ),
         sessions: matched(
@@ -280,6 +292,7 @@ mod tests {
                 retries: vec![("connect".into(), failures)],
                 ..Default::default()
             }],
+            access_logs: vec![AccessLogReport { log: "a".into(), lines: connections, dropped: failures }],
             sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
             authorizers: vec![AuthorizerReport {
                 authorizer: "a".into(),
@@ -298,6 +311,7 @@ mod tests {
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1, b.ejections[0].1]));
         all.extend(report.pools.iter().flat_map(|p| [p.waits, p.retries[0].1]));
+        all.extend(report.access_logs.iter().flat_map(|l| [l.lines, l.dropped]));
         all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all

@@ -4,6 +4,8 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod access_log;
+mod actions;
 mod authorizer;
 mod balancing;
 mod compression;
@@ -11,6 +13,7 @@ mod http_limits;
 mod persistence;
 mod report;
 mod resilience;
+mod routing;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -45,6 +48,13 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use access_log::*;
+/// What routes match by, read by the same code here and there.
+pub mod routes {
+    pub use crate::http::route::{PatternError, Sample, check_pattern, find};
+}
+
+pub use actions::*;
 pub use authorizer::*;
 pub use balancing::*;
 pub use compression::*;
@@ -52,6 +62,7 @@ pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;
 pub use resilience::*;
+pub use routing::*;
 pub use snapshot::*;
 pub use tls_words::*;
 
@@ -74,6 +85,8 @@ pub enum Command {
     Apply(Box<Snapshot>),
     /// What the agents found out about a client's certificate: the answer to [`Event::Ocsp`].
     Ocsp(OcspAnswer),
+    /// Lines of access logs go to these pipes: a descriptor for each thread, in the order of [`Hello::threads`].
+    Logs,
     /// Entries that an earlier worker had in the table of a pool; those of a pool that has none are passed over.
     Sessions {
         /// Pool.

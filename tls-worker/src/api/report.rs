@@ -58,6 +58,9 @@ pub struct Report {
     /// By pool that has persistence, summed over threads.
     #[serde(default)]
     pub sessions: Vec<SessionReport>,
+    /// By access log, summed over threads.
+    #[serde(default)]
+    pub access_logs: Vec<AccessLogReport>,
     /// By authorizer, summed over threads.
     #[serde(default)]
     pub authorizers: Vec<AuthorizerReport>,
@@ -147,6 +150,12 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle", "send", "age").
     pub timeouts: Vec<(String, u64)>,
+    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long").
+    #[serde(default)]
+    pub mirrored: Vec<(String, u64)>,
+    /// Values of headers, made of variables, that no header can have.
+    #[serde(default)]
+    pub invalid_headers: u64,
     /// HTTP/2 connections that were ended for what the client did too much of ("reset", "ping", …), and streams
     /// ("stall").
     #[serde(default)]
@@ -256,4 +265,15 @@ pub struct SessionReport {
     pub removed: Vec<(String, u64)>,
     /// Changes that were not told to the control plane at once, because it was behind.
     pub untold: u64,
+}
+
+/// One access log.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AccessLogReport {
+    /// Its name.
+    pub log: String,
+    /// Lines that were given to the control plane.
+    pub lines: u64,
+    /// Lines that were dropped, because too many waited.
+    pub dropped: u64,
 }

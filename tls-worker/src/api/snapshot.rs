@@ -1,12 +1,15 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::access_log::AccessLog;
+use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
 use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
 use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
+use super::routing::{Condition, FieldMatch, PathMatch};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +32,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Access logs that services point into.
+    #[serde(default)]
+    pub access_logs: Vec<AccessLog>,
     /// Authorizers that routes point into.
     #[serde(default)]
     pub authorizers: Vec<Authorizer>,
@@ -64,7 +70,8 @@ pub struct Service {
     pub mode: Mode,
     /// For [`Mode::Https`] and [`Mode::Tls`].
     pub tls: Option<ServerTls>,
-    /// In the order of matching; the first that matches is taken. None matches: 404, or without HTTP no connection.
+    /// In the order of matching ([`Route::rank`]); the first that matches is taken. None matches: 404, or without HTTP no
+    /// connection.
     pub routes: Vec<Route>,
     /// Deadlines towards clients.
     pub timeouts: ClientTimeouts,
@@ -72,6 +79,9 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// Into [`Snapshot::access_logs`]; none: nothing is written of its requests.
+    #[serde(default)]
+    pub access_log: Option<usize>,
     /// What becomes of paths.
     #[serde(default)]
     pub path: PathPolicy,
@@ -111,14 +121,58 @@ pub struct Route {
     pub name: String,
     /// Lower case, without port, `*.` allowed in front; empty: every host. Without HTTP it is the SNI.
     pub hosts: Vec<String>,
-    /// Gateway API's `PathPrefix`: whole path elements. None: every path.
-    pub path_prefix: Option<String>,
+    /// What the path must be.
+    #[serde(default)]
+    pub path: PathMatch,
+    /// One of these; empty: any.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Each of these.
+    #[serde(default)]
+    pub headers: Vec<FieldMatch>,
+    /// Each of these.
+    #[serde(default)]
+    pub query: Vec<FieldMatch>,
+    /// And this.
+    #[serde(default)]
+    pub when: Option<Condition>,
+    /// The highest is tried first, whatever else is asked.
+    #[serde(default)]
+    pub priority: u32,
     /// For [`Mode::Tls`] and [`Mode::Passthrough`]: ALPN names, one of which the client offers (passthrough) or
     /// was agreed on (tls). Empty: any, or none.
     #[serde(default)]
     pub alpn: Vec<String>,
-    /// Into [`Snapshot::pools`].
+    /// Into [`Snapshot::pools`]. Nothing goes there where `split` or `answer` says otherwise.
     pub pool: usize,
+    /// Pools by share, in place of `pool`; empty: `pool` alone.
+    #[serde(default)]
+    pub split: Vec<PoolShare>,
+    /// The edge answers, no pool does.
+    #[serde(default)]
+    pub answer: Option<EdgeAnswer>,
+    /// Another pool that gets requests too.
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
+    /// What backends are asked for instead.
+    #[serde(default)]
+    pub rewrite: Rewrite,
+    /// Changes of a request's header, in this order.
+    #[serde(default)]
+    pub request_headers: Vec<HeaderAction>,
+    /// Changes of an answer's header, whoever made it, in this order.
+    #[serde(default)]
+    pub response_headers: Vec<HeaderAction>,
+    /// From a request's header to the header of its answer: over everything that is done for it. None: the pool's
+    /// timeouts alone.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    /// Longest body of a request, bytes, in place of [`HttpLimits::body_bytes`]; 0: no bound.
+    #[serde(default)]
+    pub max_body: Option<u64>,
+    /// In place of [`BackendTimeouts::response`].
+    #[serde(default)]
+    pub response_timeout: Option<Duration>,
     /// What the backend is told of a client's certificate.
     #[serde(default)]
     pub client_cert: Vec<ClientCertHeader>,

@@ -3,6 +3,7 @@
 pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
+use super::log::Line;
 use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
@@ -21,6 +22,8 @@ use std::task::{Context, Poll};
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// Of the access log.
+    line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
     /// Who is told when it waits for its client.
     held: Option<Rc<Held>>,
@@ -42,7 +45,7 @@ pub(crate) enum BodyError {
 
 enum Kind {
     Empty,
-    Text(&'static str),
+    Bytes(Bytes),
     Backend {
         incoming: Incoming,
         held: Option<(Lease, Active)>,
@@ -54,12 +57,21 @@ enum Kind {
 }
 
 impl ResponseBody {
+    fn of(kind: Kind) -> Self {
+        ResponseBody { kind, line: None, in_flight: None, held: None }
+    }
+
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None, held: None }
+        ResponseBody::of(Kind::Empty)
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None, held: None }
+        ResponseBody::bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
+        ResponseBody::of(kind)
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -67,23 +79,26 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, held: None }
+        ResponseBody::of(Kind::Backend { incoming, held: Some((lease, active)) })
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => {
-                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, held: None }
-            }
+            Ok(compressing) => ResponseBody::of(Kind::Compressed(Box::new(compressing))),
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None },
+            Err(error) => ResponseBody::of(Kind::Broken(Some(error))),
         }
     }
 
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
+    }
+
+    /// Written when this body is gone.
+    pub(super) fn log(&mut self, line: Line) {
+        self.line = Some(Box::new(line));
     }
 
     /// Tell when it waits for its client.
@@ -104,8 +119,8 @@ impl ResponseBody {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
             Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
-            Kind::Text(text) => {
-                let bytes = Bytes::from_static(text.as_bytes());
+            Kind::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
@@ -144,13 +159,17 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_kind(cx);
         self.tell(&polled);
+        let ended = self.is_end_stream();
+        if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
+            line.passed(frame.as_ref().map(Result::as_ref), ended);
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Bytes(_) | Kind::Broken(_) => false,
             Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
@@ -159,7 +178,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
             Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }

@@ -1,6 +1,9 @@
 //! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
 //! variables may ask about it.
 
+use super::log::Begun;
+use super::stamp::Stamp;
+use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -8,10 +11,10 @@ use crate::view::{Answered, ServiceView, View};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A request, from its header to the end of the answer's.
 pub(super) struct Exchange {
@@ -26,6 +29,14 @@ pub(super) struct Exchange {
     pub(super) authority: HeaderValue,
     /// Who answered it.
     pub(super) by: Answered,
+    /// What its line in the access log begins with.
+    pub(super) log: Option<Begun>,
+    /// When it must have an answer, over everything that is done for it.
+    pub(super) deadline: Option<Instant>,
+    /// The route's changes of the answer's header are made.
+    pub(super) dressed: Cell<bool>,
+    /// Its header as it came, where something asks for it when the answer is there.
+    pub(super) kept: Option<Box<Kept>>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -39,6 +50,10 @@ impl Exchange {
             host: Box::default(),
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
+            log: None,
+            deadline: None,
+            dressed: Cell::new(false),
+            kept: None,
             id: OnceCell::new(),
         }
     }
@@ -61,9 +76,35 @@ impl Exchange {
         })
     }
 
+    /// When it came, on the wall's clock.
+    fn came(&self) -> Stamp {
+        Stamp::of(SystemTime::now() - self.began.elapsed())
+    }
+
     /// What may be asked about it, with this header.
     pub(super) fn facts<'a>(&'a self, head: Head<'a>) -> Facts<'a> {
         Facts { exchange: self, head, answer: None }
+    }
+}
+
+/// A copy of a request's header.
+pub(super) struct Kept {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+}
+
+impl From<Head<'_>> for Kept {
+    fn from(head: Head<'_>) -> Self {
+        let Head { method, uri, version, headers } = head;
+        Kept { method: method.clone(), uri: uri.clone(), version, headers: headers.clone() }
+    }
+}
+
+impl<'a> From<&'a Kept> for Head<'a> {
+    fn from(kept: &'a Kept) -> Self {
+        Head { method: &kept.method, uri: &kept.uri, version: kept.version, headers: &kept.headers }
     }
 }
 
@@ -97,6 +138,11 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// The same, when the answer is there.
+    pub(super) fn with_answer(self, status: StatusCode, headers: &'a HeaderMap) -> Self {
+        Facts { answer: Some((status, headers)), ..self }
+    }
+
     fn peer(&self) -> Option<&Peer> {
         self.exchange.client.peer()
     }
@@ -130,6 +176,25 @@ fn owned<'a>(value: Option<HeaderValue>) -> Option<Cow<'a, [u8]>> {
 }
 
 impl Lookup for Facts<'_> {
+    fn any(&self, source: &Source, good: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        match source {
+            Source::Header(name) => self.head.headers.get_all(name).iter().any(|value| good(value.as_bytes())),
+            Source::ClientCert(field) => {
+                let Some(value) = self.exchange.client.certificate_header(*field) else { return false };
+                match field {
+                    // Names have no comma of their own: it is escaped.
+                    ClientCertField::San => value.to_str().is_ok_and(|all| all.split(", ").any(|n| good(n.as_bytes()))),
+                    _ => good(value.as_bytes()),
+                }
+            }
+            _ => self.look(source).is_some_and(|value| good(&value)),
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.exchange.client_ip())
+    }
+
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
         let Facts { exchange, head, .. } = self;
         let client = &exchange.client;
@@ -173,6 +238,14 @@ impl Lookup for Facts<'_> {
             Source::Pool => exchange.service.pool_name(exchange.by).map(|name| name.as_bytes().into()),
             Source::Backend => exchange.service.backend(exchange.by).and_then(text),
             Source::Status => self.answer.and_then(|(status, _)| text(status.as_u16())),
+            Source::HeaderSeconds => {
+                self.answer.and_then(|_| text(format!("{:.6}", exchange.began.elapsed().as_secs_f64())))
+            }
+            Source::Time => text(exchange.came().iso8601()),
+            Source::TimeUnix => text(exchange.came().unix()),
+            Source::TimeClf => text(exchange.came().clf()),
+            // Of the access log alone, which knows them when it has all else.
+            Source::ResponseBytes | Source::Seconds | Source::ResponseEnd => None,
             Source::ResponseHeader(name) => self.answer?.1.get(name).map(|value| value.as_bytes().into()),
         }
     }

@@ -10,11 +10,13 @@ pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
 use crate::api::{
-    ALL_CODINGS, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report, RequestReport,
-    ServiceReport, SessionReport,
+    ALL_CODINGS, AccessLogReport, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report,
+    RequestReport, ServiceReport, SessionReport,
 };
+use crate::http::Turn;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -130,6 +132,9 @@ pub(crate) struct ServiceStats {
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+    pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
+    /// Values of headers that no header can have.
+    pub(crate) invalid_headers: Counter,
     pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
@@ -175,6 +180,8 @@ impl ServiceStats {
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
+            mirrored: self.mirrored.read(Mirrored::NAMES),
+            invalid_headers: self.invalid_headers.get(),
             http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),
@@ -214,6 +221,13 @@ pub(crate) struct BackendStats {
     pub(crate) ejections: ByReason<{ Ejection::NAMES.len() }>,
 }
 
+/// Counters of an access log.
+#[derive(Debug, Default)]
+pub(crate) struct LogStats {
+    pub(crate) lines: Counter,
+    pub(crate) dropped: Counter,
+}
+
 /// Counters of a pool's persistence.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStats {
@@ -235,7 +249,10 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    /// By service and route.
+    turns: HashMap<(Arc<str>, Arc<str>), Rc<Turn>>,
     sessions: HashMap<Arc<str>, Arc<SessionStats>>,
+    logs: HashMap<Arc<str>, Arc<LogStats>>,
     authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
 }
 
@@ -255,6 +272,15 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
+    pub(crate) fn log(&mut self, name: &Arc<str>) -> Arc<LogStats> {
+        self.logs.entry(name.clone()).or_default().clone()
+    }
+
+    /// What is kept of a route across generations.
+    pub(crate) fn turn(&mut self, service: &Arc<str>, route: &Arc<str>) -> Rc<Turn> {
+        self.turns.entry((service.clone(), route.clone())).or_default().clone()
+    }
+
     pub(crate) fn sessions(&mut self, pool: &Arc<str>) -> Arc<SessionStats> {
         self.sessions.entry(pool.clone()).or_default().clone()
     }
@@ -263,7 +289,9 @@ impl Registry {
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.turns, |turn| Rc::strong_count(turn) == 1);
         bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
+        bound(&mut self.logs, |l| Arc::strong_count(l) == 1);
         bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);
     }
 
@@ -273,7 +301,13 @@ impl Registry {
             lookups: stats.lookups.read(SessionLookup::NAMES),
             ..SessionReport::default()
         };
+        let log = |(name, stats): (&Arc<str>, &Arc<LogStats>)| AccessLogReport {
+            log: name.to_string(),
+            lines: stats.lines.get(),
+            dropped: stats.dropped.get(),
+        };
         Report {
+            access_logs: self.logs.iter().map(log).collect(),
             sessions: self.sessions.iter().map(session).collect(),
             services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
             authorizers: self.authorizers.iter().map(|(name, stats)| stats.report(name)).collect(),

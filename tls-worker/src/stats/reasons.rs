@@ -103,6 +103,10 @@ reasons! {
         CircuitRequests = "circuit_requests",
         /// As many requests of the pool waited for a connection as may (503).
         CircuitPending = "circuit_pending",
+        /// A rewrite or a redirect that made no target of it.
+        Rewrite = "rewrite",
+        /// The route's own deadline (504).
+        Deadline = "deadline",
         /// A route's authorizer denied it, and the connection was dropped.
         Denied = "denied",
         /// A callout of this edge came back to it as a request that needs a callout (508).
@@ -201,6 +205,22 @@ reasons! {
         Stall = "stall",
         /// Something that the library counts: resets that were not looked at yet, small DATA frames, CONTINUATION.
         Other = "other",
+    }
+}
+
+reasons! {
+    /// What became of mirrored requests.
+    Mirrored {
+        /// Its answer was thrown away.
+        Answered = "answered",
+        /// No backend, or no whole answer.
+        Failed = "failed",
+        /// Not answered by the mirror's deadline.
+        Timeout = "timeout",
+        /// Not sent: as many as may be were under way.
+        Busy = "busy",
+        /// Not sent: its body is too long.
+        TooLong = "too_long",
     }
 }
 

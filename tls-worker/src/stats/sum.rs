@@ -1,6 +1,8 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{AuthorizerReport, BackendReport, PoolReport, Report, RequestReport, ServiceReport, SessionReport};
+use crate::api::{
+    AccessLogReport, AuthorizerReport, BackendReport, PoolReport, Report, RequestReport, ServiceReport, SessionReport,
+};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -9,7 +11,8 @@ use std::hash::Hash;
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests) = (HashMap::new(), HashMap::new());
-    let (mut backends, mut pools, mut sessions) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (mut backends, mut pools) = (HashMap::new(), HashMap::new());
+    let (mut sessions, mut logs) = (HashMap::new(), HashMap::new());
     let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
@@ -29,6 +32,13 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
+        for l in part.access_logs {
+            let add_lines = |to: &mut AccessLogReport, from: AccessLogReport| {
+                to.lines += from.lines;
+                to.dropped += from.dropped;
+            };
+            add(&mut logs, l.log.clone(), l, add_lines);
+        }
         for s in part.sessions {
             let add_lookups = |to: &mut SessionReport, from: SessionReport| add_pairs(&mut to.lookups, from.lookups);
             add(&mut sessions, s.pool.clone(), s, add_lookups);
@@ -40,6 +50,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.backends = sorted(backends);
     whole.pools = sorted(pools);
     whole.sessions = sorted(sessions);
+    whole.access_logs = sorted(logs);
     whole.authorizers = sorted(authorizers);
     whole
 }
@@ -74,6 +85,8 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    add_pairs(&mut to.mirrored, from.mirrored);
+    to.invalid_headers += from.invalid_headers;
     add_pairs(&mut to.http2_abuse, from.http2_abuse);
     to.compression_busy += from.compression_busy;
     for row in from.compression {

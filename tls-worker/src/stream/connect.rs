@@ -38,7 +38,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
     };
     loop {
         let ask = Ask { tried: &tried, key, pinned: None, alone: true };
-        let (choice, mut active) = match pool.place(ask, &mut pin, None).await {
+        let (choice, mut active) = match pool.place(ask, &mut pin).await {
             Ok(place) => place,
             Err(none) => {
                 if tried.is_empty() {
@@ -72,7 +72,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
 fn reason(none: NoPlace) -> Rejection {
     match none {
         NoPlace::QueueFull => Rejection::QueueFull,
-        NoPlace::QueueTimeout | NoPlace::Overdue => Rejection::QueueTimeout,
+        NoPlace::QueueTimeout => Rejection::QueueTimeout,
         NoPlace::Circuit(Circuit::Pending) => Rejection::CircuitPending,
         NoPlace::Circuit(_) => Rejection::CircuitRequests,
         NoPlace::Nobody => Rejection::NoBackend,

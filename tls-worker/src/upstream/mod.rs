@@ -37,6 +37,7 @@ use crate::persist::Pinning;
 use crate::stats::SessionStats;
 use crate::thread::Thread;
 use crate::tls::{UpstreamConfigs, UpstreamIdentity};
+use crate::vars::Template;
 use group::Standing;
 use place::{Limits, share};
 use std::cell::RefCell;
@@ -66,6 +67,8 @@ pub(crate) struct PoolView {
     pub(crate) state: Rc<PoolState>,
     /// Where clients are known again.
     pub(crate) pins: Option<PinsView>,
+    /// What its key is made of, with [`Balance::Hash`]; none: the client's address.
+    pub(crate) hash_key: Option<Arc<Template>>,
     balance: Balance,
     rules: Balancing,
     table: Arc<Maglev>,
@@ -133,6 +136,7 @@ impl PoolView {
             hedge: pool.hedge,
             state,
             pins,
+            hash_key: pool.hash_key.clone(),
             balance: pool.balance,
             rules: pool.balancing.clone(),
             table: pool.table.clone(),

@@ -36,8 +36,6 @@ pub(crate) enum NoPlace {
     QueueFull,
     /// None came free in time.
     QueueTimeout,
-    /// The request's own deadline passed.
-    Overdue,
     /// The pool is at a bound.
     Circuit(Circuit),
 }
@@ -75,15 +73,10 @@ impl PoolView {
     }
 
     /// A backend with room, now or when one has it: the one that the client was with, or else the pool's choice.
-    pub(crate) async fn place(
-        &self,
-        mut ask: Ask<'_>,
-        pin: &mut Pin,
-        deadline: Option<Instant>,
-    ) -> Result<(Choice, Active), NoPlace> {
+    pub(crate) async fn place(&self, mut ask: Ask<'_>, pin: &mut Pin) -> Result<(Choice, Active), NoPlace> {
         ask.pinned = pin.wants(self, ask.tried);
         loop {
-            let (choice, active) = self.one(&ask, deadline).await?;
+            let (choice, active) = self.one(&ask).await?;
             match pin.took(self, choice.backend.address, ask.tried) {
                 // Its client was sent elsewhere at the same time: that counts.
                 Some(first) if ask.pinned != Some(first) => ask.pinned = Some(first),
@@ -92,7 +85,7 @@ impl PoolView {
         }
     }
 
-    async fn one(&self, ask: &Ask<'_>, deadline: Option<Instant>) -> Result<(Choice, Active), NoPlace> {
+    async fn one(&self, ask: &Ask<'_>) -> Result<(Choice, Active), NoPlace> {
         if self.state.waiting() == 0 || !self.state.queue.is_before(ask.takes()) {
             match self.try_place(ask) {
                 Ok(place) => return Ok(place),
@@ -101,7 +94,7 @@ impl PoolView {
             }
         }
         // Boxed: rare, and larger than what every request has to carry.
-        Box::pin(self.queued(ask, deadline)).await
+        Box::pin(self.queued(ask)).await
     }
 
     fn try_place(&self, ask: &Ask<'_>) -> Result<(Choice, Active), NoChoice> {
@@ -110,7 +103,7 @@ impl PoolView {
         Ok((choice, active))
     }
 
-    async fn queued(&self, ask: &Ask<'_>, deadline: Option<Instant>) -> Result<(Choice, Active), NoPlace> {
+    async fn queued(&self, ask: &Ask<'_>) -> Result<(Choice, Active), NoPlace> {
         let (state, stats) = (&self.state, &self.state.stats);
         if self.is_at_connections() {
             stats.circuit.inc(Circuit::Connections);
@@ -123,20 +116,15 @@ impl PoolView {
             return Err(self.broken(Circuit::Pending));
         }
         let began = Instant::now();
-        let patience = began + self.limits.queue_timeout;
-        let until = deadline.map_or(patience, |deadline| deadline.min(patience));
         stats.waits.inc();
         let wait = state.queue.wait(ask.takes(), || match self.try_place(ask) {
             Ok(place) => Some(Ok(place)),
             Err(NoChoice::Full) => None,
             Err(NoChoice::Nobody) => Some(Err(NoPlace::Nobody)),
         });
-        let place = tokio::time::timeout_at(until, wait).await;
+        let place = tokio::time::timeout(self.limits.queue_timeout, wait).await;
         stats.wait_seconds.observe(began.elapsed());
         place.unwrap_or_else(|_| {
-            if until < patience {
-                return Err(NoPlace::Overdue);
-            }
             stats.timeouts.inc();
             Err(NoPlace::QueueTimeout)
         })

@@ -5,8 +5,10 @@ use crate::api::BackendTimeouts;
 use crate::clock::{self, Millis};
 use crate::io::Meter;
 use crate::stats::{BackendFailure, BackendStats, Counter};
-use crate::watchdog::NEVER;
+use crate::watchdog::{NEVER, Watchdog};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Whose turn it is. While it is the client's turn (it sends slowly, or reads slowly) the backend is not blamed; the
@@ -82,6 +84,8 @@ pub(crate) struct UpState {
     /// Whether others are on the connection, so that its bytes say nothing of this one.
     shared: bool,
     response_timeout: Millis,
+    /// In place of it, for the request that is under way; 0: none.
+    asked_timeout: Counter,
     idle_timeout: Millis,
     keepalive: Millis,
     phase: Counter,
@@ -111,6 +115,7 @@ impl UpState {
             line,
             shared,
             response_timeout,
+            asked_timeout: Counter::default(),
             idle_timeout,
             keepalive,
             phase: Counter::default(),
@@ -142,8 +147,9 @@ impl UpState {
         self.since.set(clock::now());
     }
 
-    /// A request goes out.
-    pub(crate) fn begin(&self, has_body: bool) {
+    /// A request goes out. `response_timeout` holds for it, in place of the pool's.
+    pub(crate) fn begin(&self, has_body: bool, response_timeout: Option<Duration>) {
+        self.asked_timeout.set(response_timeout.map_or(0, clock::millis));
         self.uploading.set(has_body.into());
         self.enter(if has_body { Phase::Sending } else { Phase::Waiting });
     }
@@ -194,11 +200,40 @@ impl UpState {
         match self.phase() {
             _ if self.shared && self.is_ended() => NEVER,
             Phase::Idle => self.since.get() + self.keepalive,
-            Phase::Waiting => self.since.get() + self.response_timeout,
+            Phase::Waiting => match self.asked_timeout.get() {
+                0 => self.since.get() + self.response_timeout,
+                asked => self.since.get() + asked,
+            },
             Phase::Sending | Phase::Receiving if self.shared => self.since.get() + self.idle_timeout,
             Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io()) + self.idle_timeout,
             Phase::SendingClient | Phase::ReceivingClient => NEVER,
         }
+    }
+
+    /// What a request comes to, if its answer is there in time. The connection's own watchdog looks no more often than the
+    /// pool's timeouts ask for: a shorter one has a watchdog of its own.
+    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = T>, timeout: Option<Duration>) -> Option<T> {
+        let Some(timeout) = timeout.map(clock::millis).filter(|timeout| *timeout < self.shortest()) else {
+            return Some(request.await);
+        };
+        // Boxed: few have one.
+        let timed = Box::pin(async move {
+            let mut watchdog = Watchdog::new(timeout);
+            let overdue = poll_fn(|cx| {
+                watchdog.poll(cx, || match self.phase() {
+                    Phase::Waiting => self.since.get() + timeout,
+                    _ => clock::now() + timeout,
+                })
+            });
+            tokio::select! {
+                done = request => Some(done),
+                () = overdue => {
+                    self.expire();
+                    None
+                }
+            }
+        });
+        timed.await
     }
 
     /// The shortest of its timeouts.
@@ -272,7 +307,7 @@ mod tests {
     fn a_backend_is_blamed_only_in_its_turn() {
         let s = state();
         assert_eq!((s.phase(), due(&s)), (Phase::Idle, Some(4)));
-        s.begin(true);
+        s.begin(true, None);
         assert_eq!((s.phase(), due(&s)), (Phase::Sending, Some(3)));
         s.upload(true);
         assert_eq!((s.phase(), due(&s)), (Phase::SendingClient, None));

@@ -16,6 +16,7 @@ pub(crate) use source::Source;
 use crate::api::ClientCertField;
 use function::Function;
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// Longest text that a template may make, bytes. What is longer is cut off.
 const MAX_LENGTH: usize = 64 << 10;
@@ -24,6 +25,27 @@ const MAX_LENGTH: usize = 64 << 10;
 pub(crate) trait Lookup {
     /// None: undefined.
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>>;
+
+    /// Whether one of its values is good: a header may be there several times.
+    fn any(&self, source: &Source, good: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.look(source).is_some_and(|value| good(&value))
+    }
+
+    /// Address of the client.
+    fn client(&self) -> Option<IpAddr> {
+        str::from_utf8(&self.look(&Source::ClientIp)?).ok()?.parse().ok()
+    }
+}
+
+/// When something of a request is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// When its header is there.
+    Request,
+    /// When the answer's is.
+    Answer,
+    /// When the answer's body has ended.
+    End,
 }
 
 /// A text with variables, ready to be filled in.
@@ -80,6 +102,41 @@ impl Template {
         self.0.iter().any(|expr| expr.any(&|source| source.is_of_response()))
     }
 
+    /// Whether it may tell a credential: a cookie, or what authenticates.
+    pub fn tells_secrets(&self) -> bool {
+        self.0.iter().any(|expr| expr.any(&|source| source.is_secret()))
+    }
+
+    /// Its pieces in the order of the text, each by itself.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Template> {
+        self.0.iter().map(|expr| Template(vec![expr.clone()]))
+    }
+
+    /// The one variable that it is.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        match &self.0[..] {
+            [Expr::Source(source)] => Some(source),
+            _ => None,
+        }
+    }
+
+    /// When a line of a log can be told it, by its last variable. None: it asks for the request's header together with
+    /// the answer, or puts the answer's end into a function; a log does not keep the one for the other.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        let any = |what: fn(&Source) -> bool| self.0.iter().any(|expr| expr.any(&what));
+        match (any(Source::is_of_head), any(Source::is_of_response), any(Source::is_of_end)) {
+            (true, false, _) => Some(Moment::Request),
+            (true, true, _) => None,
+            (false, _, false) => Some(Moment::Answer),
+            (false, _, true) => self.source().map(|_| Moment::End),
+        }
+    }
+
+    /// Whether every piece of it can be in a line of a log.
+    pub fn fits_a_log(&self) -> bool {
+        self.pieces().all(|piece| piece.moment().is_some())
+    }
+
     /// Fields of the client's certificate that it asks for.
     pub fn uses_client_cert(&self) -> bool {
         self.0.iter().any(|expr| expr.any(&|source| matches!(source, Source::ClientCert(_))))
@@ -116,4 +173,4 @@ pub fn names() -> (Vec<String>, Vec<&'static str>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

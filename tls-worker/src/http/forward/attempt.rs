@@ -69,7 +69,6 @@ pub(super) async fn attempt(
     let began = trying.order.pool.is_watched().then(Instant::now);
     let sent = Cell::new(false);
     let limit = trying.order.retry.try_timeout.map(|timeout| tokio::time::Instant::now() + timeout);
-    let limit = limit.into_iter().chain(trying.order.deadline).min();
     let exchanging = exchange(trying, &choice, slot, &sent);
     let result = match limit {
         None => exchanging.await,
@@ -112,9 +111,10 @@ async fn exchange(
         *slot = Some(copy(&request));
     }
     request.body_mut().attach(state.clone());
-    state.begin(about.has_body);
+    state.begin(about.has_body, order.response_timeout);
     sent.set(true);
-    let (error, unsent) = match lease.send(request).await {
+    let sending = state.in_time(lease.send(request), order.response_timeout);
+    let (error, unsent) = match sending.await.flatten() {
         Some(Sent::Answer(response)) => {
             state.enter(Phase::ReceivingClient);
             return Ok((response, lease));

@@ -17,7 +17,7 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use retry::{About, Where};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A backend's answer, its body still to come.
 pub(super) struct Answer {
@@ -33,14 +33,14 @@ pub(super) struct Order<'a> {
     pub(super) retry: &'a Retry,
     /// Hash of its key.
     pub(super) key: Option<u64>,
-    /// By then there is the header of an answer: whatever is waited for, and however often it is tried.
-    pub(super) deadline: Option<tokio::time::Instant>,
+    /// Longest that a backend may take to the header of its answer, in place of what the pool says.
+    pub(super) response_timeout: Option<Duration>,
 }
 
 impl<'a> Order<'a> {
     /// As the pool says, and nothing else.
     pub(super) fn of(pool: &'a PoolView) -> Self {
-        Order { pool, retry: &pool.retry, key: None, deadline: None }
+        Order { pool, retry: &pool.retry, key: None, response_timeout: None }
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn forward(
             None => {
                 let ask = Ask { tried: &tried, key: order.key, pinned: None, alone: false };
                 tries += 1;
-                pool.place(ask, pin, order.deadline).await.map_err(|none| fault(none, last))?
+                pool.place(ask, pin).await.map_err(|none| fault(none, last))?
             }
         };
         by.backend = Some(choice.index);
@@ -120,9 +120,6 @@ pub(super) async fn forward(
             count(pool, &done.choice, &failed, done.began);
         }
         let Some(again) = decision.filter(|again| again.free || pool.may_retry()) else { return Err(failed.fault) };
-        if order.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now()) {
-            return Err(Fault::GatewayTimeout);
-        }
         pool.state.stats.retries.inc(again.reason);
         match again.at {
             Where::Same => same = Some(done.choice),
@@ -140,7 +137,6 @@ fn fault(none: NoPlace, last: Option<Fault>) -> Fault {
         NoPlace::Nobody => last.unwrap_or(Fault::NoBackend),
         NoPlace::QueueFull => Fault::Rejected(Rejection::QueueFull),
         NoPlace::QueueTimeout => Fault::Rejected(Rejection::QueueTimeout),
-        NoPlace::Overdue => Fault::GatewayTimeout,
         NoPlace::Circuit(Circuit::Pending) => Fault::Rejected(Rejection::CircuitPending),
         NoPlace::Circuit(Circuit::Requests | Circuit::Connections) => Fault::Rejected(Rejection::CircuitRequests),
     }
