@@ -48,12 +48,12 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
-pub use access_log::*;
 /// What routes match by, read by the same code here and there.
 pub mod routes {
     pub use crate::http::route::{PatternError, Sample, check_pattern, find};
 }
 
+pub use access_log::*;
 pub use actions::*;
 pub use authorizer::*;
 pub use balancing::*;

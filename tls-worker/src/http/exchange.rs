@@ -29,14 +29,14 @@ pub(super) struct Exchange {
     pub(super) authority: HeaderValue,
     /// Who answered it.
     pub(super) by: Answered,
-    /// What its line in the access log begins with.
-    pub(super) log: Option<Begun>,
     /// When it must have an answer, over everything that is done for it.
     pub(super) deadline: Option<Instant>,
     /// The route's changes of the answer's header are made.
     pub(super) dressed: Cell<bool>,
     /// Its header as it came, where something asks for it when the answer is there.
     pub(super) kept: Option<Box<Kept>>,
+    /// What its line in the access log begins with.
+    pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -50,10 +50,10 @@ impl Exchange {
             host: Box::default(),
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
-            log: None,
             deadline: None,
             dressed: Cell::new(false),
             kept: None,
+            log: None,
             id: OnceCell::new(),
         }
     }

@@ -58,7 +58,11 @@ fn handle(
     let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
     let mut prepared = match (refused, &mut exchange) {
-        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (Some(reason), exchange) => {
+            // The request that is here only stands for the one that came.
+            exchange.iter_mut().for_each(|exchange| exchange.log = log::begin(exchange, &log::unread()));
+            Err(Fault::Rejected(reason))
+        }
         (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
         (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),

@@ -272,13 +272,13 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
-    pub(crate) fn log(&mut self, name: &Arc<str>) -> Arc<LogStats> {
-        self.logs.entry(name.clone()).or_default().clone()
-    }
-
     /// What is kept of a route across generations.
     pub(crate) fn turn(&mut self, service: &Arc<str>, route: &Arc<str>) -> Rc<Turn> {
         self.turns.entry((service.clone(), route.clone())).or_default().clone()
+    }
+
+    pub(crate) fn log(&mut self, name: &Arc<str>) -> Arc<LogStats> {
+        self.logs.entry(name.clone()).or_default().clone()
     }
 
     pub(crate) fn sessions(&mut self, pool: &Arc<str>) -> Arc<SessionStats> {

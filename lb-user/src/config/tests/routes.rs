@@ -114,7 +114,7 @@ fn each_mistake_in_a_route_has_its_place_and_what_to_write() {
         ("'^/x\\d$'", "'^/x(\\d$'".to_owned(), "(", "unclosed group", "single quotes"),
         ("'^/x\\d$'", "'^/(?=x)'".to_owned(), "(?=", "look-around", "look-around"),
         ("${client.ip}", "${client.pi}".to_owned(), "client.pi", "no variable", "client.ip"),
-        ("${client.ip}", "${backend}".to_owned(), "${backend}", "not there yet", "response_headers"),
+        ("${client.ip}", "${backend}".to_owned(), "${backend}", "none of yet", "the request"),
         ("{ \"x-ip\"", "{ \"host\"".to_owned(), "host", "cannot be changed", "remove"),
         ("{ \"x-ip\"", "{ \"X-Forwarded-For\"".to_owned(), "X-Forwarded-For", "own word", "remove"),
         ("one = 9, two = 1", "one = 0, two = 0".to_owned(), "{ one", "no pool has a share", "not all"),
