@@ -3,7 +3,8 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, Balancing, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits, Mode, Multiplex,
+    Outliers, PathPolicy, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
 };
 use crate::http::CompiledRoute;
 use crate::http::authorize;
@@ -12,6 +13,8 @@ use crate::log::Plan;
 use crate::persist::Pinning;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
+use crate::upstream::Maglev;
+use crate::vars::Template;
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
@@ -91,6 +94,16 @@ pub(crate) struct CompiledPool {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
     pub(crate) proxy_v2: bool,
+    pub(crate) balancing: Balancing,
+    /// [`Balancing::hash_key`]
+    pub(crate) hash_key: Option<Arc<Template>>,
+    pub(crate) table: Arc<Maglev>,
+    pub(crate) limits: PoolLimits,
+    pub(crate) multiplex: Multiplex,
+    pub(crate) retry: Retry,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) hedge: Option<Hedge>,
+    pub(crate) outliers: Option<Outliers>,
     pub(crate) pinning: Option<Arc<Pinning>>,
 }
 
@@ -276,9 +289,9 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
             return Err(wrong(format!("backend {} is there twice", backend.address)));
         }
     }
-    let before = last.pools.iter().find(|p| *p.name == pool.name);
-    let pinning = Pinning::new(&pool, tickets, before.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
-    let before = before.and_then(|p| p.tls.as_ref());
+    let last = last.pools.iter().find(|p| *p.name == pool.name);
+    let pinning = Pinning::new(&pool, tickets, last.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
+    let before = last.and_then(|p| p.tls.as_ref());
     let tls = match &pool.tls {
         None => None,
         Some(source) => Some(match before.filter(|t| t.source == *source) {
@@ -286,7 +299,10 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
             None => Arc::new(tls::upstream_identity(source).map_err(|e| wrong(format!("tls: {e}")))?),
         }),
     };
+    let parse = |text: &String| Template::parse(text).map_err(|e| wrong(format!("hash key {text:?}: {e}")));
+    let hash_key = pool.balancing.hash_key.as_ref().map(parse).transpose()?.map(Arc::new);
     Ok(CompiledPool {
+        table: table(&pool, last),
         name: pool.name.as_str().into(),
         balance: pool.balance,
         backends: pool.backends,
@@ -294,8 +310,28 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
         proxy_v2: pool.proxy_v2,
+        balancing: pool.balancing,
+        hash_key,
+        limits: pool.limits,
+        multiplex: pool.multiplex,
+        retry: pool.retry,
+        retry_budget: pool.retry_budget,
+        hedge: pool.hedge,
+        outliers: pool.outliers,
         pinning: pinning.map(Arc::new),
     })
+}
+
+/// Of all backends, whatever their state: a change of state alone leaves the table as it is.
+fn table(pool: &api::Pool, last: Option<&CompiledPool>) -> Arc<Maglev> {
+    if pool.balance != Balance::Hash {
+        return Arc::default();
+    }
+    let of = |backends: &[api::Backend]| backends.iter().map(|b| (b.address, b.weight)).collect::<Vec<_>>();
+    match last.filter(|last| last.balance == Balance::Hash && of(&last.backends) == of(&pool.backends)) {
+        Some(last) => last.table.clone(),
+        None => Arc::new(Maglev::new(&of(&pool.backends))),
+    }
 }
 
 #[cfg(test)]

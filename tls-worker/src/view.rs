@@ -1,13 +1,13 @@
 //! One thread's view of one generation: the shared [`Compiled`] with the thread's own counters, backends and turn of
 //! balancing hung onto it. Requests take an `Rc` of it, so no reference count is shared between threads.
 
-use crate::api::{BackendState, PoolShare};
-use crate::compile::{Compiled, CompiledPool, CompiledService};
+use crate::api::PoolShare;
+use crate::compile::{Compiled, CompiledService};
 use crate::http::Turn;
 use crate::log::{LogView, Plan};
 use crate::stats::{HistogramCells, RequestKey, ServiceStats};
 use crate::thread::Thread;
-use crate::upstream::{Choice, PinsView, PoolView, UpstreamTlsView};
+use crate::upstream::PoolView;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(thread: &Thread, compiled: Arc<Compiled>) -> Self {
-        let pools: Vec<_> = compiled.pools.iter().map(|p| Rc::new(pool_view(thread, p))).collect();
+        let pools: Vec<_> = compiled.pools.iter().map(|p| Rc::new(PoolView::new(thread, p))).collect();
         let service = |(i, s)| Rc::new(ServiceView::new(thread, i, s, &pools));
         let services: Vec<_> = compiled.services.iter().enumerate().map(service).collect();
         let by_name = services.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
@@ -167,39 +167,4 @@ pub(crate) struct Answered {
     pub(crate) share: usize,
     /// Place in the pool's backends.
     pub(crate) backend: Option<usize>,
-}
-
-fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
-    let identity = pool.tls.as_ref().map_or(0, |t| t.id);
-    let all: Vec<Choice> = (pool.backends.iter().enumerate())
-        .map(|(index, b)| Choice { index, weight: b.weight, backend: thread.backend(&pool.name, b.address) })
-        .collect();
-    for (choice, b) in all.iter().zip(&pool.backends) {
-        let serves = matches!(b.state, BackendState::Up | BackendState::Draining);
-        choice.backend.configure(identity, serves);
-    }
-    let mut up: Vec<Choice> =
-        all.iter().filter(|c| pool.backends[c.index].state == BackendState::Up).cloned().collect();
-    // Threads begin their turn at different backends, so that few requests do not all meet the first one.
-    if !up.is_empty() {
-        let by = thread.index as usize % up.len();
-        up.rotate_left(by);
-    }
-    let tls = pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
-    let pins = pool.pinning.as_ref().map(|pinning| PinsView {
-        pinning: pinning.clone(),
-        stats: thread.registry.borrow_mut().sessions(&pool.name),
-        backends: pool.backends.iter().enumerate().map(|(i, b)| (b.address, (i, b.state))).collect(),
-    });
-    PoolView {
-        pins,
-        name: pool.name.clone(),
-        balance: pool.balance,
-        all,
-        up,
-        tls,
-        timeouts: pool.timeouts,
-        proxy_v2: pool.proxy_v2,
-        max_idle: pool.max_idle,
-    }
 }

@@ -195,6 +195,10 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
             balance: match pool.balance {
                 Balance::RoundRobin => "round_robin".into(),
                 Balance::LeastConnections => "least_connections".into(),
+                Balance::LeastRequests => "least_requests".into(),
+                Balance::PeakEwma => "peak_ewma".into(),
+                Balance::Random => "random".into(),
+                Balance::Hash => "hash".into(),
             },
             up: backends.iter().filter(|backend| backend.state == "up").count(),
             total: backends.len(),

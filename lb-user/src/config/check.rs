@@ -59,6 +59,21 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
                 .help("modes \"tls\" and \"passthrough\" send it; to HTTP backends clients' addresses go in headers"),
             );
         }
+        let stream = services.iter().filter(leads).find(|parsed| !of_http(parsed.service.mode));
+        if let (true, Some(stream)) = (pool.pool.balancing.hash_key.is_some(), stream) {
+            p.push(
+                Problem::error(
+                    pool.hash_key.clone(),
+                    format!(
+                        "service {:?} of mode {:?} has no requests",
+                        stream.service.name,
+                        word(stream.service.mode)
+                    ),
+                )
+                .also(stream.span.clone(), "it leads here")
+                .help("leave `hash_key` out: the key is the client's address; or give the service a pool of its own"),
+            );
+        }
         let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough);
         let bare = services.iter().filter(leads).find(bare);
         let first = bare.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));

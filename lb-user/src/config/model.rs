@@ -220,8 +220,24 @@ pub struct Pool {
     pub name: String,
     /// Weight by address.
     pub backends: BTreeMap<SocketAddr, u16>,
+    /// What backends are to the pool, of those that are something special.
+    pub roles: BTreeMap<SocketAddr, api::BackendRole>,
     /// How one is chosen.
     pub balance: api::Balance,
+    /// What else decides about that.
+    pub balancing: api::Balancing,
+    /// Bounds.
+    pub limits: api::PoolLimits,
+    /// HTTP/2 towards backends.
+    pub multiplex: api::Multiplex,
+    /// When a request is tried again.
+    pub retry: api::Retry,
+    /// How many retries there may be.
+    pub retry_budget: api::RetryBudget,
+    /// When a second try is begun beside the first.
+    pub hedge: Option<api::Hedge>,
+    /// When a backend is left out for how it answers.
+    pub outliers: Option<api::Outliers>,
     /// Idle connections that a worker thread keeps to a backend.
     pub max_idle: u32,
     /// Deadlines.
@@ -243,6 +259,14 @@ impl Pool {
             name,
             backends: [(backend, 1)].into(),
             balance: api::Balance::default(),
+            roles: BTreeMap::new(),
+            balancing: api::Balancing::default(),
+            limits: api::PoolLimits::default(),
+            multiplex: api::Multiplex::default(),
+            retry: api::Retry::default(),
+            retry_budget: api::RetryBudget::default(),
+            hedge: None,
+            outliers: None,
             max_idle: 64,
             timeouts: api::BackendTimeouts::default(),
             tls: None,

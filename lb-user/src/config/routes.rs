@@ -4,6 +4,7 @@ use super::http::actions::Actions;
 use super::http::compression::compression;
 use super::http::matches::{self, Matches};
 use super::http::order::{self, Placed};
+use super::http::resilience;
 use super::http::{HTTP, ROUTE_KEYS};
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
@@ -103,6 +104,7 @@ fn route(
     let actions = Actions::read(&mut section, &matches.path, pools, p);
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
+    let retry = resilience::of_route(section.section(p, "retry"), p);
     let authorizer = authorizer(&mut section, p, common.authorizer, authorizers);
     let compression = compression(&mut section, p, common.compression);
     if let Some(mode) = common.mode {
@@ -150,6 +152,7 @@ fn route(
         client_cert,
         authorizer,
         compression,
+        retry,
     };
     Some((span, route))
 }

@@ -5,6 +5,7 @@ mod authorizer;
 mod forward;
 mod limits;
 mod persistence;
+mod pool;
 mod refresh;
 mod routes;
 mod tls;

@@ -7,10 +7,12 @@
 mod access_log;
 mod actions;
 mod authorizer;
+mod balancing;
 mod compression;
 mod http_limits;
 mod persistence;
 mod report;
+mod resilience;
 mod routing;
 mod snapshot;
 mod tls_words;
@@ -54,10 +56,12 @@ pub mod routes {
 pub use access_log::*;
 pub use actions::*;
 pub use authorizer::*;
+pub use balancing::*;
 pub use compression::*;
 pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;
+pub use resilience::*;
 pub use routing::*;
 pub use snapshot::*;
 pub use tls_words::*;

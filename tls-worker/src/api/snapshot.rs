@@ -4,9 +4,11 @@
 use super::access_log::AccessLog;
 use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
+use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
 use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
+use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
 use super::routing::{Condition, FieldMatch, PathMatch};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -174,6 +176,9 @@ pub struct Route {
     /// What the backend is told of a client's certificate.
     #[serde(default)]
     pub client_cert: Vec<ClientCertHeader>,
+    /// When a request is tried again; none: as the pool says.
+    #[serde(default)]
+    pub retry: Option<Retry>,
     /// Who is asked first; into [`Snapshot::authorizers`].
     #[serde(default)]
     pub authorizer: Option<usize>,
@@ -219,20 +224,30 @@ pub struct Pool {
     /// protocol header, version 2.
     #[serde(default)]
     pub proxy_v2: bool,
+    /// What else decides about the choice of a backend.
+    #[serde(default)]
+    pub balancing: Balancing,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: PoolLimits,
+    /// HTTP/2 towards the backends.
+    #[serde(default)]
+    pub multiplex: Multiplex,
+    /// When a request is tried again, where its route does not say it.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How many retries and hedges there may be.
+    #[serde(default)]
+    pub retry_budget: RetryBudget,
+    /// None: no second try beside the first.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// None: no backend is left out for its answers.
+    #[serde(default)]
+    pub outliers: Option<Outliers>,
     /// Clients that come again go to the backend that they had.
     #[serde(default)]
     pub persistence: Option<Persistence>,
-}
-
-/// How a backend is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// In turn, by weight (smooth).
-    #[default]
-    RoundRobin,
-    /// Fewest requests in flight on this thread, relative to weight.
-    LeastConnections,
 }
 
 /// One server of a pool.
@@ -244,6 +259,9 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it may be chosen.
     pub state: BackendState,
+    /// What it is to the pool.
+    #[serde(default)]
+    pub role: BackendRole,
 }
 
 /// Whether a backend may be chosen.

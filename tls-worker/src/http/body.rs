@@ -35,6 +35,9 @@ pub(crate) enum BodyError {
     /// On the backend's side.
     #[error(transparent)]
     Backend(#[from] hyper::Error),
+    /// The backend said nothing for too long.
+    #[error("the backend was silent for too long")]
+    Overdue,
     /// While it was compressed.
     #[error("compressing: {0}")]
     Encoder(std::io::Error),
@@ -123,9 +126,15 @@ impl ResponseBody {
             }
             Kind::Backend { incoming, held } => (incoming, held),
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let mut polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BodyError::Backend);
+        if polled.is_pending() {
+            note(held, |state| state.download(true));
+            if held.as_ref().is_some_and(|(lease, _)| lease.poll_overdue(cx).is_ready()) {
+                polled = Poll::Ready(Some(Err(BodyError::Overdue)));
+            }
+        }
         match &polled {
-            Poll::Pending => note(held, |state| state.download(true)),
+            Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => note(held, |state| state.download(false)),
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((lease, _)) = held.take() {
@@ -139,7 +148,7 @@ impl ResponseBody {
                 }
             }
         }
-        polled.map_err(BodyError::Backend)
+        polled
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod serve;
 mod session;
 mod stall;
 mod stamp;
+mod tape;
 mod upgrade;
 
 pub(crate) use actions::CompiledRoute;
@@ -31,7 +32,7 @@ pub(crate) use headers::is_edges_own;
 use crate::conn::{Client, InFlight};
 use crate::persist::Pin;
 use crate::stats::Rejection;
-use crate::upstream::PoolView;
+use crate::upstream::{self, PoolView};
 use actions::stage;
 use body::{RequestBody, ResponseBody};
 use exchange::{Exchange, Head};
@@ -125,6 +126,8 @@ struct Prepared {
     pool: Option<Rc<PoolView>>,
     /// None while it is under way.
     request: Option<Request<RequestBody>>,
+    /// Hash of its key, for the choice of a backend.
+    key: Option<u64>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
     /// What its body says; none: it has none.
@@ -169,10 +172,12 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     parts.extensions.clear();
     let pool = stage::choose_pool(exchange, route);
     let pin = pool.as_ref().map(|pool| session::find(exchange, pool, &mut parts)).unwrap_or_default();
+    let key = pool.as_ref().filter(|pool| pool.wants_key()).and_then(|pool| key(exchange, pool, &parts));
     stage::request(exchange, route, &mut parts);
     Ok(Prepared {
         route: place,
         pin,
+        key,
         pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
@@ -180,6 +185,14 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         authorizer: route.authorizer,
         wish,
     })
+}
+
+/// Hash of what the pool's backends are chosen by.
+fn key(exchange: &Exchange, pool: &PoolView, parts: &http::request::Parts) -> Option<u64> {
+    match &pool.hash_key {
+        None => Some(upstream::key(exchange.client_ip().to_string().as_bytes())),
+        Some(text) => Some(upstream::key(&text.value(&exchange.facts(parts.into()))?)),
+    }
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
@@ -199,8 +212,9 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
         stage::rewrite(route, request)?;
         stage::copy(exchange, route, request);
     }
-    let answered =
-        forward::forward(pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin, route.response_timeout);
+    let retry = route.retry.as_ref().unwrap_or(&pool.retry);
+    let order = forward::Order { pool, retry, key: prepared.key, response_timeout: route.response_timeout };
+    let answered = forward::forward(&order, &mut prepared.request, &mut exchange.by, &mut prepared.pin);
     let forward::Answer { mut response, lease, active } =
         answered.await.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
     if let Some(upload) = &prepared.upload {

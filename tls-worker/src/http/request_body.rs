@@ -3,6 +3,7 @@
 
 use super::actions::mirror::Copying;
 use super::respond::Fault;
+use super::tape::Tape;
 use crate::api::HttpLimits;
 use crate::clock::{self, Millis};
 use crate::stats::Rejection;
@@ -64,6 +65,10 @@ pub(crate) struct RequestBody {
     copying: Option<Rc<RefCell<Copying>>>,
     /// In place of `incoming`: a copy.
     chunks: VecDeque<Bytes>,
+    /// Where it is remembered, to be sent again.
+    tape: Option<Rc<Tape>>,
+    /// In place of `incoming`: what was remembered, from this part on.
+    replayed: Option<(Rc<Tape>, usize)>,
 }
 
 impl RequestBody {
@@ -74,7 +79,16 @@ impl RequestBody {
 
     pub(crate) fn empty() -> Self {
         let chunks = VecDeque::new();
-        RequestBody { incoming: None, state: None, view: None, measure: None, copying: None, chunks }
+        RequestBody {
+            incoming: None,
+            state: None,
+            view: None,
+            measure: None,
+            copying: None,
+            chunks,
+            tape: None,
+            replayed: None,
+        }
     }
 
     /// A body that was copied before.
@@ -87,9 +101,43 @@ impl RequestBody {
         self.copying = Some(copying);
     }
 
+    /// Remember what passes, up to so many bytes, so that it can be sent again.
+    pub(super) fn remember(&mut self, bound: usize) {
+        if self.incoming.is_some() {
+            self.tape = Some(Rc::new(Tape::new(bound)));
+        }
+    }
+
+    /// The same once more, as far as it is remembered.
+    pub(super) fn again(&self) -> Self {
+        let tape = self.tape.as_ref().or(self.replayed.as_ref().map(|(tape, _)| tape));
+        let replayed = tape.map(|tape| (tape.clone(), 0));
+        // Of a copy the parts are at hand.
+        RequestBody { replayed, view: self.view.clone(), chunks: self.chunks.clone(), ..RequestBody::empty() }
+    }
+
+    /// Whether all that it is made of is at hand.
+    pub(super) fn is_whole(&self) -> bool {
+        self.incoming.is_none() && self.replayed.as_ref().is_none_or(|(tape, _)| tape.is_whole())
+    }
+
     /// It is to be sent on this connection.
     pub(crate) fn attach(&mut self, state: Arc<UpState>) {
         self.state = Some(state);
+    }
+}
+
+impl RequestBody {
+    /// Of what was remembered or copied.
+    fn next_part(&mut self) -> Option<Frame<Bytes>> {
+        match &mut self.replayed {
+            Some((tape, place)) => {
+                let frame = tape.part(*place);
+                *place += 1;
+                frame
+            }
+            None => self.chunks.pop_front().map(Frame::data),
+        }
     }
 }
 
@@ -98,12 +146,12 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let RequestBody { incoming: Some(incoming), state, view, measure, copying, .. } = &mut *self else {
-            let next = self.chunks.pop_front();
+        let RequestBody { incoming: Some(incoming), state, view, measure, copying, tape, .. } = &mut *self else {
+            let next = self.next_part();
             if let Some(state) = &self.state {
-                if self.chunks.is_empty() { state.uploaded() } else { state.upload(false) }
+                if self.is_end_stream() { state.uploaded() } else { state.upload(false) }
             }
-            return Poll::Ready(next.map(|data| Ok(Frame::data(data))));
+            return Poll::Ready(next.map(Ok));
         };
         let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(UploadError::Client);
         let mut polled = match measure {
@@ -118,6 +166,11 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
         }
+        match (tape, &polled) {
+            (Some(tape), Poll::Ready(Some(Ok(frame)))) => tape.note(Some(frame), incoming.is_end_stream()),
+            (Some(tape), Poll::Ready(None)) => tape.note(None, true),
+            _ => {}
+        }
         if copying.is_some() {
             pass_copy(copying, &polled, incoming.is_end_stream());
         }
@@ -131,12 +184,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().map_or(self.chunks.is_empty(), Incoming::is_end_stream)
+        match (&self.incoming, &self.replayed) {
+            (Some(incoming), _) => incoming.is_end_stream(),
+            (None, Some((tape, place))) => tape.len() <= *place,
+            (None, None) => self.chunks.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let copied = || SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum());
-        self.incoming.as_ref().map_or_else(copied, Incoming::size_hint)
+        match (&self.incoming, &self.replayed) {
+            (Some(incoming), _) => incoming.size_hint(),
+            (None, Some((tape, _))) => tape.size_hint(),
+            (None, None) => SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum()),
+        }
     }
 }
 

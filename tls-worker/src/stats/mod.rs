@@ -1,9 +1,11 @@
 //! What is counted. Every thread owns its counters and is the only one to write them; the control loop asks a thread
 //! for its [`Report`] by message and sums the answers. Counters are kept by name, so they outlive a snapshot.
 
+mod pool;
 mod reasons;
 mod sum;
 
+pub(crate) use pool::PoolStats;
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
@@ -216,6 +218,7 @@ pub(crate) struct BackendStats {
     pub(crate) connections: Counter,
     pub(crate) open: Counter,
     pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,
+    pub(crate) ejections: ByReason<{ Ejection::NAMES.len() }>,
 }
 
 /// Counters of an access log.

@@ -3,6 +3,7 @@
 pub(super) mod access_log;
 pub(super) mod actions;
 pub(super) mod authorizer;
+pub(super) mod balancing;
 pub(super) mod compression;
 pub(super) mod headers;
 pub(super) mod limits;
@@ -10,6 +11,7 @@ pub(super) mod matches;
 pub(super) mod order;
 pub(super) mod persistence;
 pub(super) mod redirect;
+pub(super) mod resilience;
 pub(super) mod text;
 
 use tls_worker::api::Mode;
@@ -18,7 +20,8 @@ use tls_worker::api::Mode;
 pub(super) const HTTP: &[Mode] = &[Mode::Http, Mode::Https];
 
 /// Keys of a route that not every mode has.
-pub(super) const ROUTE_KEYS: [&str; 25] = [
+pub(super) const ROUTE_KEYS: [&str; 26] = [
+    "retry",
     "path",
     "path_exact",
     "path_regex",

@@ -124,8 +124,9 @@ impl Sending {
         let Sending { pool, stats, timeout, place } = self;
         let sent = async {
             let mut slot = Some(request);
-            let mut answer =
-                forward::forward(&pool, &mut slot, &mut Answered::default(), &mut Pin::default(), None).await.ok()?;
+            let order = forward::Order::of(&pool);
+            let (mut by, mut pin) = (Answered::default(), Pin::default());
+            let mut answer = forward::forward(&order, &mut slot, &mut by, &mut pin).await.ok()?;
             while let Some(frame) = answer.response.body_mut().frame().await {
                 frame.ok()?;
             }

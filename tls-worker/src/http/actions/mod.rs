@@ -48,6 +48,8 @@ pub(crate) struct CompiledRoute {
     pub(super) timeout: Option<Duration>,
     /// In place of the pool's.
     pub(super) response_timeout: Option<Duration>,
+    /// None: as the pool says.
+    pub(super) retry: Option<api::Retry>,
 }
 
 /// An [`EdgeAnswer`], ready.
@@ -96,6 +98,7 @@ impl CompiledRoute {
             response_headers: headers::changes(&route.response_headers, true)?,
             timeout: route.timeout,
             response_timeout: route.response_timeout,
+            retry: route.retry.clone(),
         })
     }
 

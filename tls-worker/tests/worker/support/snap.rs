@@ -88,7 +88,8 @@ pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize)
 }
 
 pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
-    let backend = |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up };
+    let backend =
+        |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up, role: BackendRole::default() };
     Pool {
         name: name.into(),
         backends: backends.iter().map(backend).collect(),
