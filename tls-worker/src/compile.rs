@@ -3,9 +3,14 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, ProxyVersion, Snapshot,
+    TicketKeys,
 };
+use crate::http::forwarded::Forwarding;
 use crate::http::route::Router;
+use crate::limits::{self, Limits};
+use crate::networks::Networks;
+use crate::proxy::ProxyRules;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use http::HeaderName;
@@ -62,6 +67,9 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    pub(crate) proxy_header: Option<Arc<ProxyRules>>,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) limits: Option<Limits>,
 }
 
 /// An [`api::Route`], ready.
@@ -81,7 +89,7 @@ pub(crate) struct CompiledPool {
     pub(crate) tls: Option<Arc<UpstreamIdentity>>,
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
-    pub(crate) proxy_v2: bool,
+    pub(crate) proxy_version: Option<ProxyVersion>,
 }
 
 impl Compiled {
@@ -114,7 +122,8 @@ impl Compiled {
             new.services.push(compiled);
         }
         let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
-        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
+        let addresses = new.services.iter().filter_map(|s| s.forwarding.client_ip_header.as_ref());
+        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).chain(addresses).cloned().collect();
         new.client_cert_names = names.into_iter().collect();
         Ok(new)
     }
@@ -126,6 +135,12 @@ impl Compiled {
         let port = Some(address.port());
         let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         [(ip, port), (ip, None), (any, port), (any, None)].iter().find_map(|key| self.addresses.get(key)).copied()
+    }
+
+    /// Forget what limits need not remember. No thread of requests does this.
+    pub(crate) fn sweep(&self) {
+        let now = limits::now();
+        self.services.iter().filter_map(|service| service.limits.as_ref()).for_each(|limits| limits.sweep(now));
     }
 
     fn compile_service(
@@ -149,13 +164,14 @@ impl Compiled {
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
             let pool = &self.pools[route.pool];
-            if pool.proxy_v2 && matches!(service.mode, Mode::Http | Mode::Https) {
+            if pool.proxy_version.is_some() && matches!(service.mode, Mode::Http | Mode::Https) {
                 return Err(format!(
                     "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
                     route.name, pool.name
                 ));
             }
         }
+        let before = last.services.iter().find(|s| *s.name == service.name);
         let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         let (requests, streams) =
             if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
@@ -164,13 +180,16 @@ impl Compiled {
         Ok(CompiledService {
             name: service.name.as_str().into(),
             mode: service.mode,
-            tls: self.compile_tls(service, tickets, last)?.map(Arc::new),
+            tls: self.compile_tls(service, tickets, before)?.map(Arc::new),
             router: Router::new(requests),
             streams: StreamRouter::new(streams),
             routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            proxy_header: service.proxy_header.as_ref().map(|rules| Arc::new(proxy_rules(rules))),
+            forwarding: Forwarding::new(&service.forwarding)?,
+            limits: Limits::new(&service.limits, before.and_then(|before| before.limits.as_ref())),
         })
     }
 
@@ -178,24 +197,30 @@ impl Compiled {
         &self,
         service: &api::Service,
         tickets: &TicketKeys,
-        last: &Compiled,
+        before: Option<&CompiledService>,
     ) -> Result<Option<ServiceTls>, String> {
         let word = match service.mode {
             Mode::Http => "http",
             Mode::Https => "https",
             Mode::Tls => "tls",
             Mode::Passthrough => "passthrough",
+            Mode::Tcp => "tcp",
         };
         let tls = match (service.mode, &service.tls) {
-            (Mode::Http | Mode::Passthrough, None) => return Ok(None),
+            (Mode::Http | Mode::Passthrough | Mode::Tcp, None) => return Ok(None),
             (Mode::Https | Mode::Tls, Some(tls)) => tls,
             (_, Some(_)) => return Err(format!("mode is {word}, but there is a TLS table")),
             (_, None) => return Err(format!("mode is {word}, but there is no TLS table")),
         };
-        let before = last.services.iter().find(|s| *s.name == service.name).and_then(|s| s.tls.as_deref());
+        let before = before.and_then(|before| before.tls.as_deref());
         let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
         ready.map(Some).map_err(|e| e.to_string())
     }
+}
+
+fn proxy_rules(rules: &api::ProxyHeader) -> ProxyRules {
+    let max = rules.max_size as usize;
+    ProxyRules { from: Networks::new(&rules.from), required: rules.required, timeout: rules.timeout, max }
 }
 
 fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
@@ -245,7 +270,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         tls,
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
-        proxy_v2: pool.proxy_v2,
+        proxy_version: pool.proxy_version,
     })
 }
 

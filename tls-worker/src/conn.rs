@@ -4,6 +4,7 @@
 use crate::api::{ClientCertField, ClientTimeouts};
 use crate::clock::{self, Millis};
 use crate::io::Meter;
+use crate::limits::Hold;
 use crate::stats::{ClientTimeout, Counter, Rejection, ServiceStats, ThreadStats};
 use crate::thread::Thread;
 use crate::tls::{Peer, ServiceTls};
@@ -12,7 +13,7 @@ use http::HeaderValue;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
 /// Times of one client connection, and what counts it as open: the socket's end is its end.
@@ -33,6 +34,8 @@ pub(crate) struct ConnState {
     read: Counter,
     /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
     multiplexed: Counter,
+    /// What counts it towards limits of clients.
+    hold: OnceLock<Hold>,
 }
 
 impl ConnState {
@@ -51,10 +54,22 @@ impl ConnState {
             in_flight: Counter::default(),
             read: Counter::default(),
             multiplexed: Counter::default(),
+            hold: OnceLock::new(),
         };
         state.last_io.set(clock::now());
         state.idle_since.set(clock::now());
         state
+    }
+
+    /// It counts towards limits of clients for as long as this lives.
+    pub(crate) fn hold(&self, hold: Hold) {
+        // Once for a connection.
+        let _ = self.hold.set(hold);
+    }
+
+    /// Its PROXY header is read; of the bytes that came, so many are what follows.
+    pub(crate) fn header_read(&self, rest: usize) {
+        self.read.set(rest as u64);
     }
 
     /// The connection speaks HTTP/2 from here on.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 /// Grace of a drain that nobody asked for by command.
 pub const LAST_GRACE: Duration = Duration::from_secs(30);
@@ -30,6 +30,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(900);
 const QUEUE: usize = 16;
 /// Events that wait for the control plane to read. Over that, threads' questions go unasked.
 const EVENTS: usize = 256;
+/// How often limits forget the sources that may have their whole burst again.
+const SWEEP: Duration = Duration::from_secs(1);
 /// At the end, how long the control plane may take to read the last ones.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
@@ -148,8 +150,11 @@ impl Control {
             let _ = all_done_tx.send(());
         });
         let mut open = true;
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = sweep.tick() => self.compiled.sweep(),
                 _ = &mut all_done => return Ok(()),
                 _ = terminate.recv() => self.drain(LAST_GRACE, "SIGTERM").await?,
                 _ = interrupt.recv() => self.drain(LAST_GRACE, "SIGINT").await?,

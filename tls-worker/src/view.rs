@@ -153,7 +153,7 @@ fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
         up,
         tls,
         timeouts: pool.timeouts,
-        proxy_v2: pool.proxy_v2,
+        proxy_version: pool.proxy_version,
         max_idle: pool.max_idle,
     }
 }

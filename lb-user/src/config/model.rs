@@ -178,8 +178,8 @@ pub struct Pool {
     pub timeouts: api::BackendTimeouts,
     /// TLS towards the backends, roots read.
     pub tls: Option<api::UpstreamTls>,
-    /// Whether clients' addresses go ahead in PROXY protocol, version 2.
-    pub proxy_v2: bool,
+    /// Version of the PROXY protocol in which clients' addresses go ahead.
+    pub proxy_version: Option<api::ProxyVersion>,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
 }

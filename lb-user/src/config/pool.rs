@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
-use tls_worker::api::{BackendTimeouts, Balance};
+use tls_worker::api::{BackendTimeouts, Balance, ProxyVersion};
 use toml_span::Value;
 use toml_span::value::ValueInner;
 
@@ -59,11 +59,11 @@ pub(super) fn pool(
     let tls_section = section.section(p, "tls");
     let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
     let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
-    let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
+    let proxy_version = section.choice(p, "proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
     let health = section.section(p, "health").and_then(|section| health(section, p));
     let proxy = section.span_of("proxy_protocol");
     section.finish(p);
-    let pool = Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_v2, health };
+    let pool = Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_version, health };
     Parsed { pool, proxy, alpn }
 }
 

@@ -2,6 +2,7 @@
 
 use super::files::Files;
 use super::host::Host;
+use super::http::clients::{Clients, clients};
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
@@ -54,12 +55,12 @@ pub(super) fn service(
     p: &mut Problems,
     around: &mut Around<'_, '_>,
 ) -> Parsed {
-    let ends =
-        [Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough].map(|mode| (tls::service::word(mode), Some(mode)));
+    let ends = [Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough, Mode::Tcp]
+        .map(|mode| (tls::service::word(mode), Some(mode)));
     let words: Vec<_> = ends.into_iter().chain([("l4", None)]).collect();
     let mode = section.choice(p, "mode", &words);
     if !section.has("mode") {
-        section.missing("mode", "write mode = \"https\", \"http\", \"tls\", \"passthrough\" or \"l4\"");
+        section.missing("mode", "write mode = \"https\", \"http\", \"tls\", \"passthrough\", \"tcp\" or \"l4\"");
     }
     let terminated = mode != Some(None);
     let shield = section.section(p, "shield");
@@ -94,6 +95,7 @@ fn terminated(
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);
     let max_connections_per_thread = section.integer(p, "max_connections", 1..=1_000_000).unwrap_or(65_536);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
+    let Clients { proxy_header, forwarding, limits } = clients(section, p, mode);
     forward::refuse_own(section, p);
     Some(Terminated {
         service: Service {
@@ -105,6 +107,9 @@ fn terminated(
             timeouts,
             served_by_header,
             max_connections_per_thread,
+            proxy_header,
+            forwarding,
+            limits,
         },
         places,
         span: name.span.clone(),

@@ -1,5 +1,6 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
+mod clients;
 mod forward;
 mod refresh;
 mod tls;
@@ -295,6 +296,9 @@ fn the_docs_name_every_key_and_no_other() {
         ("[service.NAME.client_cert]", "[service.a.client_cert]\nzzzz = 1"),
         ("[[service.NAME.sni]]", "[[service.a.sni]]\nzzzz = 1"),
         ("[service.NAME.shield]", "[service.a.shield]\nzzzz = 1"),
+        ("[service.NAME.limits]", "[service.a.limits]\nzzzz = 1"),
+        ("[service.NAME.proxy_protocol]", "[service.a.proxy_protocol]\nzzzz = 1"),
+        ("service forwarded_headers", "[service.a.forwarded_headers]\nzzzz = 1"),
         ("service timeouts", "[service.a.timeouts]\nzzzz = 1"),
         ("[[service.NAME.routes]]", "[[service.a.routes]]\nzzzz = 1"),
         ("[pool.NAME]", "[pool.a]\nzzzz = 1"),

@@ -2,7 +2,7 @@
 //! test holds the two together.
 
 use super::family::{Family, Labels};
-use super::{families_forward, families_tls};
+use super::{families_edge, families_forward, families_tls};
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
 use prometheus::proto::MetricFamily;
@@ -17,6 +17,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(families_tls::families(edge));
     all.extend(thread_families(edge));
     all.extend(service_families(edge));
+    all.extend(families_edge::families(edge));
     all.extend(request_families(edge));
     all.extend(pool_families(edge));
     all.into_iter().filter_map(Family::finish).collect()

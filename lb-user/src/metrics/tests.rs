@@ -40,6 +40,9 @@ fn full() -> State {
             handshake_seconds: seconds.clone(),
             rejected: some("bad_host"),
             timeouts: some("idle"),
+            proxy_headers: some("untrusted"),
+            limited: some("source_requests"),
+            limited_sources: 3,
             ..Default::default()
         }],
         requests: [2, 5]

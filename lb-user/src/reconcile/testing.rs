@@ -50,7 +50,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             max_idle: 1,
             timeouts: api::BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             tls: None,
-            proxy_v2: false,
+            proxy_version: None,
             health: None,
         }],
         origin: Origin { path: "/nonexistent/bailey.toml".into(), text: "".into() },

@@ -106,6 +106,9 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshake_seconds: histograms(&a.handshake_seconds, &b.handshake_seconds),
                 rejected: labelled(&a.rejected, &b.rejected, counters),
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
+                proxy_headers: labelled(&a.proxy_headers, &b.proxy_headers, counters),
+                limited: labelled(&a.limited, &b.limited, counters),
+                limited_sources: gauges.of(b.limited_sources),
             },
         ),
         requests: matched(

@@ -4,6 +4,7 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod edges;
 mod report;
 mod snapshot;
 mod tls_words;
@@ -19,11 +20,18 @@ pub mod tls {
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
 }
 
+/// What reads bytes of proxies, for those who try to break it.
+pub mod edge {
+    pub use crate::http::forwarded::hops;
+    pub use crate::proxy::{ProxyFault, Read, Told, read};
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use edges::*;
 pub use report::*;
 pub use snapshot::*;
 pub use tls_words::*;

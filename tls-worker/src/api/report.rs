@@ -120,6 +120,15 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
     pub timeouts: Vec<(String, u64)>,
+    /// Connections that begin, or may begin, with a PROXY header, by what came of it.
+    #[serde(default)]
+    pub proxy_headers: Vec<(String, u64)>,
+    /// Connections and requests over a limit of the service or of a source, by which.
+    #[serde(default)]
+    pub limited: Vec<(String, u64)>,
+    /// Sources that limits remember now. One thread tells it for all.
+    #[serde(default)]
+    pub limited_sources: u64,
 }
 
 /// Requests of one kind.

@@ -1,6 +1,7 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +64,15 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// Connections begin with a PROXY header; none: they do not.
+    #[serde(default)]
+    pub proxy_header: Option<ProxyHeader>,
+    /// Clients behind proxies, and what backends are told.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// Connections and rates of requests.
+    #[serde(default)]
+    pub limits: ClientLimits,
 }
 
 /// Address and port of a service.
@@ -87,6 +97,8 @@ pub enum Mode {
     Tls,
     /// Bytes to and from a backend that has the TLS; the ClientHello says which.
     Passthrough,
+    /// Bytes to and from a backend, whatever they are.
+    Tcp,
 }
 
 /// Which requests go to which pool.
@@ -142,10 +154,9 @@ pub struct Pool {
     pub timeouts: BackendTimeouts,
     /// Idle connections that one thread keeps to one backend.
     pub max_idle_per_thread: u32,
-    /// For connections of [`Mode::Tls`] and [`Mode::Passthrough`]: the client's address goes ahead in a PROXY
-    /// protocol header, version 2.
+    /// For connections without HTTP: the client's address goes ahead in a PROXY header of this version.
     #[serde(default)]
-    pub proxy_v2: bool,
+    pub proxy_version: Option<ProxyVersion>,
 }
 
 /// How a backend is chosen.

@@ -1,6 +1,7 @@
 //! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
 //! variables may ask about it.
 
+use super::forwarded::Told;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -26,6 +27,8 @@ pub(super) struct Exchange {
     pub(super) authority: HeaderValue,
     /// Who answered it.
     pub(super) by: Answered,
+    /// What a trusted proxy says of it.
+    pub(super) told: Option<Box<Told>>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -39,17 +42,21 @@ impl Exchange {
             host: Box::default(),
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
+            told: None,
             id: OnceCell::new(),
         }
     }
 
-    /// Address of the client.
+    /// Address of the client, as the proxies that are trusted tell it, or else of the peer.
     pub(super) fn client_ip(&self) -> IpAddr {
-        self.client.peer_address.ip()
+        self.told.as_ref().and_then(|told| told.client()).unwrap_or_else(|| self.client.peer_address.ip())
     }
 
-    /// The request's id: 32 hexadecimal digits of chance.
-    pub(super) fn id(&self) -> &[u8; 32] {
+    /// The request's id: that of a trusted proxy, or else 32 hexadecimal digits of chance.
+    pub(super) fn id(&self) -> &[u8] {
+        if let Some(id) = self.told.as_ref().and_then(|told| told.id.as_ref()) {
+            return id.as_bytes();
+        }
         self.id.get_or_init(|| {
             let mut random = [0; 16];
             // ring's system generator does not fail once the kernel's has begun.

@@ -10,10 +10,6 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// See that a request may be served; its authority, as the client wrote it.
 pub(super) fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -73,8 +69,7 @@ pub(super) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
 pub(super) fn rebuild_request(
     parts: &mut Parts,
     body: &impl Body,
-    authority: HeaderValue,
-    client: &Client,
+    authority: &HeaderValue,
     upgrade: Option<&HeaderValue>,
 ) {
     let headers = &mut parts.headers;
@@ -94,9 +89,6 @@ pub(super) fn rebuild_request(
     if !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH) {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    headers.insert(X_FORWARDED_FOR, client.address.clone());
-    headers.insert(X_FORWARDED_PROTO, client.proto.clone());
-    headers.insert(X_FORWARDED_HOST, authority);
     parts.version = Version::HTTP_11;
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         let whole = std::mem::take(&mut parts.uri).into_parts();

@@ -1,11 +1,12 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
+//! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
 //! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod body;
 #[allow(dead_code, reason = "asked by what comes one by one")]
 mod exchange;
 mod forward;
+pub(crate) mod forwarded;
 mod gather;
 mod headers;
 mod respond;
@@ -13,7 +14,9 @@ pub(crate) mod route;
 pub(crate) mod serve;
 mod upgrade;
 
+use crate::compile::CompiledService;
 use crate::conn::{Client, InFlight};
+use crate::limits;
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
@@ -47,7 +50,7 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
-            if let Fault::Rejected(reason) = fault {
+            if let Some(reason) = fault.rejection() {
                 client.state.stats().rejected.inc(reason);
             }
             fault.response()
@@ -88,7 +91,9 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let compiled = &view.compiled.services[exchange.service.index];
     exchange.authority = headers::check(&request)?;
     exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
+    exchange.told = forwarded::hear(&compiled.forwarding, client.peer_address.ip(), request.headers());
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
+    limit(exchange, compiled)?;
     let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
@@ -96,15 +101,23 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let upgrade_to = headers::upgrade_of(&request);
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
+    headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
+    forwarded::tell(exchange, &compiled.forwarding, &mut parts.headers);
     parts.extensions.clear();
     Ok(Prepared {
         pool: view.pools[route.pool].clone(),
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
     })
+}
+
+/// Rates of the source and of the service.
+fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
+    let Some(limits) = &compiled.limits else { return Ok(()) };
+    let passed = limits.request(exchange.client_ip(), limits::now(), exchange.client.state.stats());
+    passed.map_err(|wait| Fault::Limited { seconds: wait.as_secs() as u32 + 1 })
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {

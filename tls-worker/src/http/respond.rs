@@ -9,6 +9,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 pub(crate) enum Fault {
     /// The request's own fault, or nobody's.
     Rejected(Rejection),
+    /// Over a limit; so long to wait.
+    Limited { seconds: u32 },
     /// The client's body broke off.
     ClientBroke,
     /// No backend may be chosen.
@@ -20,6 +22,15 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// What it is counted as, where the edge refused the request.
+    pub(super) fn rejection(self) -> Option<Rejection> {
+        match self {
+            Fault::Rejected(reason) => Some(reason),
+            Fault::Limited { .. } => Some(Rejection::Limited),
+            _ => None,
+        }
+    }
+
     /// What the client is told.
     pub(crate) fn response(self) -> Response<ResponseBody> {
         let (status, text) = match self {
@@ -36,6 +47,9 @@ impl Fault {
             Fault::Rejected(Rejection::ClientCert) => {
                 (StatusCode::FORBIDDEN, "403 the client certificate is not accepted\n")
             }
+            Fault::Rejected(Rejection::Limited) | Fault::Limited { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "429 too many requests\n")
+            }
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
             Fault::GatewayTimeout => (StatusCode::GATEWAY_TIMEOUT, "504 the backend did not answer in time\n"),
@@ -47,6 +61,9 @@ impl Fault {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             let served = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             headers.insert(header::ALLOW, served);
+        }
+        if let Fault::Limited { seconds } = self {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

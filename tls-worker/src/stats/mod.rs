@@ -120,6 +120,8 @@ pub(crate) struct ServiceStats {
     pub(crate) handshake_seconds: HistogramCells,
     pub(crate) rejected: ByReason<{ Rejection::NAMES.len() }>,
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
+    pub(crate) proxy_headers: ByReason<{ ProxyHeaders::NAMES.len() }>,
+    pub(crate) limited: ByReason<{ Limit::NAMES.len() }>,
 }
 
 impl ServiceStats {
@@ -141,6 +143,9 @@ impl ServiceStats {
             handshake_seconds: self.handshake_seconds.read(),
             rejected: self.rejected.read(Rejection::NAMES),
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
+            proxy_headers: self.proxy_headers.read(ProxyHeaders::NAMES),
+            limited: self.limited.read(Limit::NAMES),
+            limited_sources: 0,
         }
     }
 }

@@ -76,6 +76,46 @@ reasons! {
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
         ClientCert = "client_cert",
+        /// A limit of the service or of the source (429).
+        Limited = "limited",
+    }
+}
+
+reasons! {
+    /// What came of a connection that begins, or may begin, with a PROXY header.
+    ProxyHeaders {
+        /// It told where the client is.
+        Accepted = "accepted",
+        /// It has none, or is the proxy's own.
+        Local = "local",
+        /// A peer sent one, or had to, that is not trusted with it.
+        Untrusted = "untrusted",
+        /// It is required, and there was none.
+        Missing = "missing",
+        /// It is not what the protocol says.
+        Malformed = "malformed",
+        /// It is longer than the bound.
+        TooLong = "too_long",
+        /// It was not whole by the deadline.
+        Timeout = "timeout",
+        /// The peer went away.
+        Closed = "closed",
+    }
+}
+
+reasons! {
+    /// Limits of clients.
+    Limit {
+        /// Connections of a service at once.
+        ServiceConnections = "service_connections",
+        /// Connections of a source at once.
+        SourceConnections = "source_connections",
+        /// Requests of a service.
+        ServiceRequests = "service_requests",
+        /// Requests of a source.
+        SourceRequests = "source_requests",
+        /// Let pass: the source is not remembered, as the table is full.
+        SourceUntracked = "source_untracked",
     }
 }
 

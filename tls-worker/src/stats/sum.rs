@@ -59,6 +59,9 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.client_certs, from.client_certs);
     add_pairs(&mut to.rejected, from.rejected);
     add_pairs(&mut to.timeouts, from.timeouts);
+    add_pairs(&mut to.proxy_headers, from.proxy_headers);
+    add_pairs(&mut to.limited, from.limited);
+    to.limited_sources += from.limited_sources;
 }
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {

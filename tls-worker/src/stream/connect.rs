@@ -1,7 +1,7 @@
 //! A backend for a connection without HTTP. One that cannot be reached is passed over once.
 
 use super::Client;
-use super::proxy::{self, About};
+use crate::proxy::send::{self, About};
 use crate::stats::Rejection;
 use crate::upstream::{Active, Opened, PoolView, UpState, open};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ pub(super) struct Connected {
     pub(super) active: Active,
 }
 
-/// Connect to a backend of the pool. None: there is none, or two were not reached; counted.
-pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>) -> Option<Connected> {
-    let header = match pool.proxy_v2.then(|| proxy::header(about)).transpose() {
+/// Connect to a backend of the pool. `through`: see [`open`]. None: there is none, or two were not reached; counted.
+pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>, through: bool) -> Option<Connected> {
+    let header = match pool.proxy_version.map(|version| send::header(version, about)).transpose() {
         Ok(header) => header.unwrap_or_default(),
         Err(error) => {
             tracing::debug!(pool = &*pool.name, %error, "no PROXY header");
@@ -26,7 +26,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
     while let Some(choice) = pool.choose(failed) {
         let backend = &choice.backend;
         let active = Active::begin(backend);
-        match open(pool, backend, &header, about.tls.is_none()).await {
+        match open(pool, backend, &header, through).await {
             Ok((stream, state)) => return Some(Connected { stream, state, active }),
             Err(error) => {
                 backend.stats.failures.inc(error.failure());

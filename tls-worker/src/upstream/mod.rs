@@ -12,7 +12,7 @@ pub(crate) use pool::{Active, Lease, Wants};
 pub(crate) use sender::is_refused;
 pub(crate) use state::{Phase, UpState};
 
-use crate::api::{BackendTimeouts, Balance};
+use crate::api::{BackendTimeouts, Balance, ProxyVersion};
 use crate::stats::BackendStats;
 use crate::tls::{UpstreamConfigs, UpstreamIdentity};
 use balance::Candidate;
@@ -103,7 +103,7 @@ pub(crate) struct PoolView {
     pub(crate) tls: Option<UpstreamTlsView>,
     pub(crate) timeouts: BackendTimeouts,
     /// A PROXY header goes ahead of a connection without HTTP.
-    pub(crate) proxy_v2: bool,
+    pub(crate) proxy_version: Option<ProxyVersion>,
     pub(crate) max_idle: usize,
 }
 

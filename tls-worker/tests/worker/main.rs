@@ -8,6 +8,7 @@ mod support;
 mod backends;
 mod client_certs;
 mod control;
+mod edges;
 mod guards;
 mod http;
 mod misdirected;
