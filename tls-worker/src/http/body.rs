@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A client's body on its way to a backend.
 pub(crate) struct RequestBody {
@@ -74,6 +75,8 @@ impl Body for RequestBody {
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// When it is to end, as a call of gRPC.
+    deadline: Option<Pin<Box<Sleep>>>,
     in_flight: Option<InFlight>,
 }
 
@@ -85,11 +88,11 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None }
+        ResponseBody { kind: Kind::Empty, in_flight: None, deadline: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None }
+        ResponseBody { kind: Kind::Text(text), in_flight: None, deadline: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -97,7 +100,15 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None }
+        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, deadline: None }
+    }
+
+    /// It ends with the trailers of an overdue call when the backend has not ended it by then.
+    pub(super) fn until(mut self, deadline: Instant) -> Self {
+        if matches!(self.kind, Kind::Backend { .. }) {
+            self.deadline = Some(Box::pin(sleep_until(deadline)));
+        }
+        self
     }
 
     /// The request is in flight until this body is gone.
@@ -111,16 +122,22 @@ impl Body for ResponseBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (incoming, held) = match &mut self.kind {
+        let ResponseBody { kind, deadline, .. } = &mut *self;
+        let (incoming, held) = match kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Text(text) => {
                 let bytes = Bytes::from_static(text.as_bytes());
-                self.kind = Kind::Empty;
+                *kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Backend { incoming, held } => (incoming, held),
         };
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if polled.is_pending() && deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+            // What it holds of the backend goes with it.
+            *kind = Kind::Empty;
+            return Poll::Ready(Some(Ok(Frame::trailers(super::grpc::overdue()))));
+        }
         match &polled {
             Poll::Pending => note(held, |state| state.download(true)),
             Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => note(held, |state| state.download(false)),

@@ -2,6 +2,7 @@
 //! variables may ask about it.
 
 use super::forwarded::Told;
+use super::grpc::Call;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -29,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) by: Answered,
     /// What a trusted proxy says of it.
     pub(super) told: Option<Box<Told>>,
+    /// It is a call of gRPC.
+    pub(super) grpc: Option<Call>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -43,6 +46,7 @@ impl Exchange {
             authority: HeaderValue::from_static(""),
             by: Answered::default(),
             told: None,
+            grpc: None,
             id: OnceCell::new(),
         }
     }

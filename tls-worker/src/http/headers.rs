@@ -2,6 +2,7 @@
 //! connection passes, and what the edge says about the client is never taken from the client.
 
 use super::respond::Fault;
+use super::websocket;
 use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::stats::Rejection;
@@ -12,7 +13,8 @@ use http_body::Body;
 
 /// See that a request may be served; its authority, as the client wrote it.
 pub(super) fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+    let tunnel = *request.method() == Method::CONNECT && !websocket::is_asked(request);
+    if tunnel || *request.method() == Method::TRACE {
         return Err(Fault::Rejected(Rejection::Method));
     }
     let path = request.uri().path();

@@ -1,6 +1,6 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod body;
 #[allow(dead_code, reason = "asked by what comes one by one")]
@@ -8,11 +8,13 @@ mod exchange;
 mod forward;
 pub(crate) mod forwarded;
 mod gather;
+mod grpc;
 mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
 mod upgrade;
+mod websocket;
 
 use crate::compile::CompiledService;
 use crate::conn::{Client, InFlight};
@@ -21,13 +23,13 @@ use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
 use exchange::Exchange;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Answer one request. What needs no waiting is done at once, so that the future that waits is small: it is moved
 /// several times on its way into a task.
@@ -35,7 +37,7 @@ fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     let in_flight = InFlight::begin(&client.state);
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
     let mut prepared = match &mut exchange {
@@ -53,7 +55,10 @@ fn handle(
             if let Some(reason) = fault.rejection() {
                 client.state.stats().rejected.inc(reason);
             }
-            fault.response()
+            match exchange.as_ref().and_then(|exchange| exchange.grpc) {
+                Some(_) => grpc::Call::refuse(fault),
+                None => fault.response(),
+            }
         });
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
@@ -84,12 +89,16 @@ struct Prepared {
     request: Option<Request<RequestBody>>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// It was asked for by CONNECT.
+    websocket: Option<websocket::Handshake>,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
+    exchange.grpc = grpc::Call::of(request.version(), request.headers(), exchange.began);
     exchange.authority = headers::check(&request)?;
+    let websocket = websocket::Handshake::begin(&mut request);
     exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
     exchange.told = forwarded::hear(&compiled.forwarding, client.peer_address.ip(), request.headers());
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
@@ -98,7 +107,10 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
     exchange.by.route = Some(route);
-    let upgrade_to = headers::upgrade_of(&request);
+    let upgrade_to = match websocket {
+        Some(_) => Some(HeaderValue::from_static("websocket")),
+        None => headers::upgrade_of(&request),
+    };
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
@@ -110,6 +122,7 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         pool: view.pools[route.pool].clone(),
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
+        websocket,
     })
 }
 
@@ -121,15 +134,34 @@ fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
-    let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+    let deadline = exchange.grpc.and_then(|call| call.deadline);
+    let forwarded = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by);
+    let forward::Answer { mut response, lease, active } = within(deadline, forwarded).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
-        return upgrade::switch(&exchange.client, client_side, response, lease, active);
+        return upgrade::switch(&exchange.client, client_side, response, lease, active, prepared.websocket.as_ref());
+    }
+    if prepared.websocket.is_some() && response.status().is_success() {
+        // Over HTTP/2 that would open a tunnel to a server that knows of none.
+        return Err(Fault::BadGateway);
     }
     headers::rebuild_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| ResponseBody::from_backend(incoming, lease, active)))
+    Ok(response.map(|incoming| {
+        let body = ResponseBody::from_backend(incoming, lease, active);
+        match deadline {
+            Some(deadline) => body.until(deadline),
+            None => body,
+        }
+    }))
+}
+
+/// What the client waits for, for as long as it waits.
+async fn within<T>(deadline: Option<Instant>, what: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, what).await.unwrap_or(Err(Fault::DeadlineExceeded)),
+        None => what.await,
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     BadGateway,
     /// The backend took too long.
     GatewayTimeout,
+    /// The client said how long it would wait, and that is over.
+    DeadlineExceeded,
 }
 
 impl Fault {
@@ -31,9 +33,13 @@ impl Fault {
         }
     }
 
-    /// What the client is told.
-    pub(crate) fn response(self) -> Response<ResponseBody> {
-        let (status, text) = match self {
+    /// What it says to people.
+    pub(super) fn text(self) -> &'static str {
+        self.told().1.trim_end()
+    }
+
+    fn told(self) -> (StatusCode, &'static str) {
+        match self {
             Fault::Rejected(Rejection::Host) => (StatusCode::BAD_REQUEST, "400 exactly one valid host is needed\n"),
             Fault::Rejected(Rejection::Target) => (StatusCode::BAD_REQUEST, "400 the request target is not a path\n"),
             Fault::Rejected(Rejection::Method) => (StatusCode::METHOD_NOT_ALLOWED, "405 this method is not served\n"),
@@ -52,8 +58,14 @@ impl Fault {
             }
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
+            Fault::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "504 the time for it is over\n"),
             Fault::GatewayTimeout => (StatusCode::GATEWAY_TIMEOUT, "504 the backend did not answer in time\n"),
-        };
+        }
+    }
+
+    /// What the client is told.
+    pub(crate) fn response(self) -> Response<ResponseBody> {
+        let (status, text) = self.told();
         let mut response = Response::new(ResponseBody::text(text));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -6,6 +6,7 @@
 mod support;
 
 mod backends;
+mod calls;
 mod client_certs;
 mod control;
 mod edges;
