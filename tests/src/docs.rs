@@ -42,9 +42,13 @@ pub fn documented_keys() -> Result<Vec<(String, String)>> {
     let text = read("docs/config.md")?;
     let (mut section, mut keys) = (String::new(), Vec::new());
     for line in text.lines() {
-        if let Some(title) = line.trim_start_matches('#').trim().strip_prefix('[').filter(|_| line.starts_with('#')) {
-            section = title.trim_matches(['[', ']']).to_string();
-        } else if let Some(key) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
+        if line.starts_with('#') {
+            // A heading without brackets is no table of the config.
+            let title = line.trim_start_matches('#').trim().strip_prefix('[');
+            section = title.unwrap_or_default().trim_matches(['[', ']']).to_string();
+        } else if let Some(key) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next())
+            && !section.is_empty()
+        {
             keys.push((section.clone(), key.to_string()));
         }
     }

@@ -13,6 +13,7 @@
 //! | [`edge`] | `bailey run` and its command line |
 //! | [`backend`] | a server that records what it is asked |
 //! | [`client`] | HTTP/1.1, HTTP/2 and WebSocket over TLS |
+//! | [`peers`] | nginx, haproxy as servers |
 //! | [`programs`] | openssl, curl, GnuTLS as clients |
 //! | [`pki`] | authorities, their certificates and revocation lists |
 //! | [`ocsp`] | an authority's OCSP responder |
@@ -44,6 +45,7 @@ pub mod need;
 pub mod netns;
 pub mod ocsp;
 pub mod packet;
+pub mod peers;
 pub mod pki;
 pub mod privilege;
 pub mod process;

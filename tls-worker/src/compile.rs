@@ -6,6 +6,7 @@ use crate::api::{
     self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, ProxyVersion, Snapshot,
     TicketKeys,
 };
+use crate::http::authorize;
 use crate::http::forwarded::Forwarding;
 use crate::http::route::Router;
 use crate::limits::{self, Limits};
@@ -35,6 +36,9 @@ pub(crate) enum CompileError {
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
+    /// An authorizer.
+    #[error("authorizer {name:?}: {problem}")]
+    Authorizer { name: String, problem: String },
     /// The generation does not rise.
     #[error("generation {given} is not above {current}, which is in force")]
     Generation { given: u64, current: u64 },
@@ -51,6 +55,7 @@ pub(crate) struct Compiled {
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
 /// An [`api::Service`], ready.
@@ -78,6 +83,9 @@ pub(crate) struct CompiledRoute {
     pub(crate) name: Arc<str>,
     pub(crate) pool: usize,
     pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
+    /// Into [`Compiled::authorizers`].
+    pub(crate) authorizer: Option<usize>,
+    pub(crate) compression: Option<api::Compression>,
 }
 
 /// An [`api::Pool`], ready.
@@ -112,6 +120,12 @@ impl Compiled {
             new.pools.push(compile_pool(pool, last)?);
         }
         names.clear();
+        for authorizer in &snapshot.authorizers {
+            let ready = new
+                .compile_authorizer(authorizer, last)
+                .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
+            new.authorizers.push(ready);
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -163,6 +177,9 @@ impl Compiled {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
                 return Err(format!("route {name:?} points to pool {pool} of {have}"));
             }
+            if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+                return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+            }
             let pool = &self.pools[route.pool];
             if pool.proxy_version.is_some() && matches!(service.mode, Mode::Http | Mode::Https) {
                 return Err(format!(
@@ -191,6 +208,16 @@ impl Compiled {
             forwarding: Forwarding::new(&service.forwarding)?,
             limits: Limits::new(&service.limits, before.and_then(|before| before.limits.as_ref())),
         })
+    }
+
+    fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
+        if self.authorizers.iter().any(|known| *known.name == authorizer.name) {
+            return Err("is there twice".into());
+        }
+        let have = self.pools.len();
+        let pool = self.pools.get(authorizer.pool).ok_or(format!("points to pool {} of {have}", authorizer.pool))?;
+        let before = last.authorizers.iter().find(|before| *before.name == authorizer.name);
+        authorize::Ready::new(authorizer, &pool.name, before)
     }
 
     fn compile_tls(
@@ -229,7 +256,13 @@ fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
         Ok::<_, String>((name, header.value))
     };
     let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute { name: route.name.as_str().into(), pool: route.pool, client_cert })
+    Ok(CompiledRoute {
+        name: route.name.as_str().into(),
+        pool: route.pool,
+        client_cert,
+        authorizer: route.authorizer,
+        compression: route.compression.clone(),
+    })
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {

@@ -254,9 +254,7 @@ pub(crate) struct Client {
     /// Its service; the views change under it with every generation.
     pub(crate) service: Arc<str>,
     /// The other end of its connection.
-    #[allow(dead_code, reason = "asked through variables")]
     pub(crate) peer_address: SocketAddr,
-    #[allow(dead_code, reason = "asked through variables")]
     /// The address that it connected to.
     pub(crate) local_address: SocketAddr,
     pub(crate) address: HeaderValue,
@@ -301,6 +299,16 @@ impl Client {
     pub(crate) fn secured(&self, peer: Peer, registration: &Registration) {
         registration.secured(peer);
         let _ = self.bell.set(registration.bell.clone());
+    }
+
+    /// It is served in clear text.
+    pub(crate) fn unsecured(&self, registration: &Registration) {
+        let _ = self.bell.set(registration.bell.clone());
+    }
+
+    /// End its connection at once, without a word.
+    pub(crate) fn cut(&self) {
+        self.bell.get().inspect(|bell| bell.ring(Signal::Cut));
     }
 
     /// What its TLS handshake settled.

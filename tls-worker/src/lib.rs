@@ -24,7 +24,6 @@ mod stream;
 mod thread;
 mod tls;
 mod upstream;
-#[allow(dead_code, reason = "used by routes, authorizers, keys and the log, which come one by one")]
 mod vars;
 mod view;
 mod watchdog;

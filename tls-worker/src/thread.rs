@@ -123,6 +123,8 @@ pub(crate) struct Thread {
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
     pub(crate) draining: Cell<bool>,
+    /// Answers that are being compressed.
+    pub(crate) compressing: Cell<u32>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) ocsp: Ocsp,
     /// Buffers and pipes of connections without HTTP.
@@ -149,6 +151,7 @@ impl Thread {
             next_connection: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
+            compressing: Cell::new(0),
             relay: Rc::default(),
             view: RefCell::new(Rc::new(empty)),
             listeners: RefCell::default(),
@@ -283,6 +286,11 @@ impl Thread {
             handshakes_waiting: self.stats.handshakes_waiting.get(),
             handshakes_queued: self.stats.handshakes_queued.get(),
         });
+        let view = self.view();
+        for ready in &view.compiled.authorizers {
+            let known = report.authorizers.iter_mut().find(|report| report.authorizer == *ready.name);
+            known.into_iter().for_each(|report| report.kept = ready.kept() as u64);
+        }
         for ((pool, backend), kept) in self.backends.borrow().iter() {
             report.backends.push(crate::api::BackendReport {
                 pool: pool.to_string(),

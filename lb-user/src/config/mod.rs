@@ -133,6 +133,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let policy_sections = root.named(p, "tls_policy");
     let certificate_sections = root.named(p, "certificate");
     let pool_sections = root.named(p, "pool");
+    let authorizer_sections = root.named(p, "authorizer");
     let service_sections = root.named(p, "service");
     let shield_section = root.section(p, "shield");
     root.finish(p);
@@ -141,7 +142,8 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     shield::every(shield_section, p, files.prefix_dir(), edge.datapath, &mut prefixes);
     let names = |sections: &[(At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
     let mut certificate_refs = Refs::new("certificate", names(&certificate_sections));
-    let pool_refs = Refs::new("pool", names(&pool_sections));
+    let mut pool_refs = Refs::new("pool", names(&pool_sections));
+    let authorizer_refs = Refs::new("authorizer", names(&authorizer_sections));
     let certificates: Vec<Option<Certificate>> = certificate_sections
         .into_iter()
         .map(|(name, section)| certificate::certificate(&name, section, p, host, files))
@@ -149,6 +151,8 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let mut known = tls::upstream::Certificates { refs: &mut certificate_refs, parsed: &certificates };
     let pools: Vec<pool::Parsed> =
         pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, files, &mut known)).collect();
+    let mut asked = http::authorizer::Around { pools: &mut pool_refs, files: &mut *files, certificates: &mut known };
+    let authorizers = http::authorizer::authorizers(authorizer_sections, p, &mut asked);
     let mut around = service::Around {
         datapath: edge.datapath,
         host,
@@ -157,6 +161,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
         parsed: &certificates,
         policies: tls::policy::Policies::new(policy_sections, p),
         pools: pool_refs,
+        authorizers: authorizer_refs,
     };
     let (mut terminated, mut forwarded, mut limits) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (name, section) in service_sections {
@@ -174,10 +179,14 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     around.policies.finish(p);
     around.certificates.finish(p);
     around.pools.finish(p);
+    around.authorizers.finish(p);
     let claims = overlap::claims(&terminated, &forwarded);
     overlap::addresses(&claims, p);
     check::pools(&pools, &terminated, &forwarded, p);
 
+    let mut pools: Vec<Pool> = pools.into_iter().map(|parsed| parsed.pool).collect();
+    let authorizers = authorizers.into_iter().collect::<Option<Vec<_>>>()?;
+    let authorizers = authorizers.into_iter().map(|parsed| placed(parsed, &mut pools)).collect();
     let config = Config {
         edge,
         admin,
@@ -188,7 +197,8 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
         forwards: forwarded.iter().map(|parsed| parsed.forward.clone()).collect(),
         limits,
         prefixes: Arc::new(prefixes),
-        pools: pools.into_iter().map(|parsed| parsed.pool).collect(),
+        pools,
+        authorizers,
         origin: Origin { path: PathBuf::new(), text: "".into() },
         files: Vec::new(),
         contents: FileContents::default(),
@@ -196,6 +206,16 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     check::whole(&config, &claims, p);
     forwarding::check(&config, &forwarded, p);
     Some(config)
+}
+
+/// An authorizer whose own pool, if it has one, is among the others.
+fn placed(parsed: http::authorizer::Parsed, pools: &mut Vec<Pool>) -> tls_worker::api::Authorizer {
+    let mut authorizer = parsed.authorizer;
+    if let Some(own) = parsed.own_pool {
+        authorizer.pool = pools.len();
+        pools.push(own);
+    }
+    authorizer
 }
 
 fn syntax(error: toml_span::Error) -> Problem {

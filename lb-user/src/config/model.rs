@@ -35,8 +35,10 @@ pub struct Config {
     pub limits: BTreeMap<String, Limits>,
     /// What the file and the files that it names deny and allow.
     pub prefixes: Arc<Prefixes>,
-    /// `[pool.NAME]`; services hold indices.
+    /// `[pool.NAME]`, and what authorizers' URLs stand for; services and authorizers hold indices.
     pub pools: Vec<Pool>,
+    /// `[authorizer.NAME]`; routes hold indices.
+    pub authorizers: Vec<api::Authorizer>,
     /// The text that it was made from, and the file of it.
     pub origin: Origin,
     /// Files of certificates, keys, authorities, revocation lists and ticket keys; each once.
@@ -71,9 +73,10 @@ impl Config {
         terminated.chain(self.forwards.iter().map(|forward| forward.name.as_str()))
     }
 
-    /// Pools, by index, that a route of a terminated service leads to.
+    /// Pools, by index, that a route of a terminated service leads to, or an authorizer asks.
     pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
-        self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool))
+        let routed = self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool));
+        routed.chain(self.authorizers.iter().map(|authorizer| authorizer.pool))
     }
 }
 
@@ -182,6 +185,22 @@ pub struct Pool {
     pub proxy_version: Option<api::ProxyVersion>,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
+}
+
+impl Pool {
+    /// One backend, all else as it is where nothing is written.
+    pub fn of_one(name: String, backend: SocketAddr) -> Self {
+        Pool {
+            name,
+            backends: [(backend, 1)].into(),
+            balance: api::Balance::default(),
+            max_idle: 64,
+            timeouts: api::BackendTimeouts::default(),
+            tls: None,
+            proxy_version: None,
+            health: None,
+        }
+    }
 }
 
 /// How a backend is checked.

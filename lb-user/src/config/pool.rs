@@ -128,7 +128,7 @@ fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {
     }
     let path = section.parsed(p, "path", scalar::request_path).map_or("/".into(), |at| at.value);
     let host = section.parsed(p, "host", scalar::host_header).map(|at| at.value);
-    let codes = codes(&mut section, p);
+    let codes = codes(&mut section, p, "codes");
     if kind == Some(false) {
         for key in ["path", "host", "codes"].into_iter().filter(|key| section.has(key)) {
             p.push(
@@ -146,18 +146,18 @@ fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {
     Some(HealthCheck { probe, interval, timeout, rise, fall })
 }
 
-fn codes(section: &mut Section<'_>, p: &mut Problems) -> Vec<(u16, u16)> {
-    let Some(list) = section.list(p, "codes") else { return vec![(200, 399)] };
+pub(super) fn codes(section: &mut Section<'_>, p: &mut Problems, key: &'static str) -> Vec<(u16, u16)> {
+    let Some(list) = section.list(p, key) else { return vec![(200, 399)] };
     if list.is_empty() {
         p.push(
-            Problem::error(section.span_of("codes"), "no code would be good")
-                .help("write [200] or [\"200-399\"], or leave `codes` out"),
+            Problem::error(section.span_of(key), "no code would be good")
+                .help(format!("write [200] or [\"200-399\"], or leave `{key}` out")),
         );
     }
     list.iter()
         .filter_map(|value| match value.as_ref() {
-            ValueInner::Integer(_) => integer(p, value, "codes", 100..=599).map(|code| (code as u16, code as u16)),
-            _ => parsed(p, value, "codes", scalar::code_range).map(|at| at.value),
+            ValueInner::Integer(_) => integer(p, value, key, 100..=599).map(|code| (code as u16, code as u16)),
+            _ => parsed(p, value, key, scalar::code_range).map(|at| at.value),
         })
         .collect()
 }

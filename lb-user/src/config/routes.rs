@@ -1,5 +1,6 @@
 //! `[[service.NAME.routes]]`: what goes to which pool, in the order of matching.
 
+use super::http::compression::compression;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
@@ -7,7 +8,7 @@ use super::section::{At, Section};
 use super::tls::service::not_here;
 use super::tls::{client_cert_headers, words};
 use std::ops::Range;
-use tls_worker::api::{ClientCertHeader, Mode, Route};
+use tls_worker::api::{ClientCertHeader, Compression, Mode, Route};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -22,9 +23,31 @@ pub(super) struct Common<'a> {
     /// What the service offers by ALPN, of mode `tls`.
     pub(super) alpn: &'a [String],
     pub(super) client_cert: &'a [ClientCertHeader],
+    pub(super) authorizer: Option<usize>,
+    pub(super) compression: Option<&'a Compression>,
 }
 
-pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>, pools: &mut Refs) -> Vec<Route> {
+/// `authorizer = "NAME"` of a service or a route; `"none"` takes away what the service says.
+pub(super) fn authorizer(
+    section: &mut Section<'_>,
+    p: &mut Problems,
+    of_service: Option<usize>,
+    authorizers: &mut Refs,
+) -> Option<usize> {
+    match section.string(p, "authorizer") {
+        None => of_service,
+        Some(at) if at.value == "none" => None,
+        Some(at) => authorizers.resolve(&at, p),
+    }
+}
+
+pub(super) fn routes(
+    section: &mut Section<'_>,
+    p: &mut Problems,
+    common: &Common<'_>,
+    pools: &mut Refs,
+    authorizers: &mut Refs,
+) -> Vec<Route> {
     let Some(list) = section.list(p, "routes") else { return Vec::new() };
     if list.len() > MAX_ROUTES {
         p.push(
@@ -35,7 +58,7 @@ pub(super) fn routes(section: &mut Section<'_>, p: &mut Problems, common: &Commo
     }
     let mut routes: Vec<(At<()>, Route)> = Vec::new();
     for (place, value) in list.iter().enumerate() {
-        let Some((span, route)) = route(place + 1, value, p, common, pools) else { continue };
+        let Some((span, route)) = route(place + 1, value, p, common, pools, authorizers) else { continue };
         if let Some((first, _)) = routes.iter().find(|(_, other)| other.name == route.name) {
             p.push(
                 Problem::error(span, format!("route {:?} stands in {} twice", route.name, section.title))
@@ -56,6 +79,7 @@ fn route(
     p: &mut Problems,
     common: &Common<'_>,
     pools: &mut Refs,
+    authorizers: &mut Refs,
 ) -> Option<(Range<usize>, Route)> {
     let mut section = Section::of(p, format!("route {number}"), value.span.into(), value)?;
     let name = section.parsed(p, "name", |text| {
@@ -74,6 +98,8 @@ fn route(
     let pool = pool.and_then(|at| pools.resolve(&at, p));
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
+    let authorizer = authorizer(&mut section, p, common.authorizer, authorizers);
+    let compression = compression(&mut section, p, common.compression);
     if let Some(mode) = common.mode {
         for (key, modes) in KEYS.iter().filter(|(key, modes)| !modes.contains(&mode) && section.has(key)) {
             p.push(not_here(&section, key, modes, mode));
@@ -85,11 +111,13 @@ fn route(
     };
     section.finish(p);
     let hosts = hosts.into_iter().map(|at| at.value).collect();
-    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert }))
+    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert, authorizer, compression }))
 }
 
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 3] = [
+const KEYS: [(&str, &[Mode]); 5] = [
+    ("compression", &[Mode::Http, Mode::Https]),
+    ("authorizer", &[Mode::Http, Mode::Https]),
     ("path", &[Mode::Http, Mode::Https]),
     ("alpn", &[Mode::Tls, Mode::Passthrough]),
     ("client_cert_headers", &[Mode::Https]),
@@ -115,7 +143,7 @@ fn alpn(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>) -> Vec
 /// Routes in the order of matching: exact host before wildcard before none, the longer wildcard first, then the
 /// longer path, then those that ask for a protocol. A route whose hosts are of different rank stands there once for each
 /// rank.
-pub(super) fn in_order(routes: Vec<Route>, pool: Option<usize>, client_cert: &[ClientCertHeader]) -> Vec<Route> {
+pub(super) fn in_order(routes: Vec<Route>, own: Option<Route>) -> Vec<Route> {
     let mut ranked: Vec<((u8, usize), Route)> = Vec::new();
     for route in routes {
         if route.hosts.is_empty() {
@@ -130,13 +158,19 @@ pub(super) fn in_order(routes: Vec<Route>, pool: Option<usize>, client_cert: &[C
     }
     let path_rank = |route: &Route| usize::MAX - route.path_prefix.as_ref().map_or(0, String::len);
     ranked.sort_by_key(|(host, route)| (*host, path_rank(route), route.alpn.is_empty()));
-    let own = pool.map(|pool| Route {
-        name: DEFAULT_ROUTE.into(),
-        pool,
-        client_cert: client_cert.to_vec(),
-        ..Route::default()
-    });
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
+}
+
+/// What a service's own `pool` stands for.
+pub(super) fn own_route(pool: Option<usize>, common: &Common<'_>) -> Option<Route> {
+    Some(Route {
+        name: DEFAULT_ROUTE.into(),
+        pool: pool?,
+        client_cert: common.client_cert.to_vec(),
+        authorizer: common.authorizer,
+        compression: common.compression.cloned(),
+        ..Route::default()
+    })
 }
 
 fn host_rank(host: &str) -> (u8, usize) {
@@ -167,8 +201,7 @@ mod tests {
                 route("deep", &["www.example.com"], Some("/api/v2")),
                 Route { alpn: vec!["h2".into()], ..route("spoken", &["www.example.com"], None) },
             ],
-            Some(7),
-            &[],
+            Some(Route { name: DEFAULT_ROUTE.into(), ..Route::default() }),
         );
         let names: Vec<_> = order.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["deep", "spoken", "mixed", "mixed", "wild", "api", "all", "default"]);
@@ -181,7 +214,7 @@ mod tests {
             let routes: Vec<Route> = lists.iter().enumerate()
                 .map(|(i, hosts)| Route { hosts: hosts.clone(), pool: i, ..route(&i.to_string(), &[], None) })
                 .collect();
-            let order = in_order(routes.clone(), None, &[]);
+            let order = in_order(routes.clone(), None);
             for before in &routes {
                 let mut after: Vec<_> = order.iter().filter(|r| r.name == before.name).flat_map(|r| r.hosts.clone()).collect();
                 let mut hosts = before.hosts.clone();

@@ -49,6 +49,11 @@ impl<'v> Section<'v> {
         Section { title: title.to_owned(), span: 0..0, table: None, known: Vec::new(), missing: Vec::new() }
     }
 
+    /// The same, where its absence shows.
+    pub(super) fn at(self, span: Range<usize>) -> Section<'v> {
+        Section { span, ..self }
+    }
+
     /// Where the value of a key stands, or else the section.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.table.and_then(|t| t.get(key)).map_or(self.span.clone(), |v| v.span.into())

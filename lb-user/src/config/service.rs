@@ -3,11 +3,12 @@
 use super::files::Files;
 use super::host::Host;
 use super::http::clients::{Clients, clients};
+use super::http::compression::compression;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
-use super::routes::{Common, in_order, routes};
+use super::routes::{Common, authorizer, in_order, own_route, routes};
 use super::section::{At, Section};
 use super::tls::client_cert_headers;
 use super::tls::policy::Policies;
@@ -47,6 +48,7 @@ pub(super) struct Around<'a, 'f> {
     pub(super) parsed: &'a [Option<Certificate>],
     pub(super) policies: Policies,
     pub(super) pools: Refs,
+    pub(super) authorizers: Refs,
 }
 
 pub(super) fn service(
@@ -87,7 +89,16 @@ fn terminated(
     let pools = &mut around.pools;
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
     let alpn = tls.as_ref().map(|tls| tls.alpn.as_slice()).unwrap_or_default();
-    let routes = routes(section, p, &Common { mode, alpn, client_cert: &headers }, pools);
+    let authorizer = authorizer(section, p, None, &mut around.authorizers);
+    let compression = compression(section, p, None);
+    if let Some(mode) = mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)) {
+        for key in ["authorizer", "compression"].into_iter().filter(|key| section.has(key)) {
+            p.push(tls::service::not_here(section, key, &[Mode::Http, Mode::Https], mode));
+        }
+    }
+    let common = Common { mode, alpn, client_cert: &headers, authorizer, compression: compression.as_ref() };
+    let routes = routes(section, p, &common, pools, &mut around.authorizers);
+    let routes = in_order(routes, own_route(pool, &common));
     tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);
     if !section.has("pool") && !section.has("routes") {
         section.missing("pool", &format!("write pool = \"NAME\", or routes as [[service.{}.routes]]", name.value));
@@ -103,7 +114,7 @@ fn terminated(
             addresses: places.iter().map(|at| at.value).collect(),
             mode: mode?,
             tls,
-            routes: in_order(routes, pool, &headers),
+            routes,
             timeouts,
             served_by_header,
             max_connections_per_thread,

@@ -1,6 +1,8 @@
 //! Metrics: built at each scrape from what the reconciler knows, and served over HTTP for Prometheus.
 
 mod families;
+mod families_authorizer;
+mod families_compression;
 mod families_edge;
 mod families_forward;
 mod families_tls;

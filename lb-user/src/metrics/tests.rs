@@ -10,7 +10,10 @@ use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{
+    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
+    ThreadReport,
+};
 use tokio::time::Instant;
 
 /// An edge of which everything is known that can be.
@@ -43,6 +46,8 @@ fn full() -> State {
             proxy_headers: some("untrusted"),
             limited: some("source_requests"),
             limited_sources: 3,
+            compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
+            compression_busy: 1,
             ..Default::default()
         }],
         requests: [2, 5]
@@ -62,6 +67,14 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+        }],
+        authorizers: vec![AuthorizerReport {
+            authorizer: "who".into(),
+            outcomes: some("denied"),
+            cache: some("joined"),
+            failures: some("timeout"),
+            seconds: seconds.clone(),
+            kept: 3,
         }],
     };
     let key = ("p".to_owned(), backend);
@@ -139,6 +152,12 @@ fn values_stand_where_they_belong() {
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
         "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_authorizer_requests_total{authorizer=\"who\",result=\"denied\"} 2",
+        "bailey_authorizer_cache_total{authorizer=\"who\",kind=\"joined\"} 2",
+        "bailey_authorizer_cache_entries{authorizer=\"who\"} 3",
+        "bailey_compressed_responses_total{service=\"web\",coding=\"br\"} 2",
+        "bailey_compressed_bytes_total{service=\"web\",coding=\"br\",direction=\"out\"} 90",
+        "bailey_compression_busy_total{service=\"web\"} 1",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -213,6 +213,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
             lifetime_seconds: u32::try_from(config.tls.ticket_lifetime.as_secs()).unwrap_or(u32::MAX),
         },
         handshakes: config.tls.handshakes,
+        authorizers: config.authorizers.clone(),
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
         tls: Tls::default(),
         certificates: vec![],
         services: services.iter().enumerate().map(service).collect(),
+        authorizers: vec![],
         forwards: vec![],
         limits: BTreeMap::new(),
         prefixes: Default::default(),

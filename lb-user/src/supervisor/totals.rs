@@ -2,7 +2,10 @@
 //! lives.
 
 use std::collections::BTreeMap;
-use tls_worker::api::{BackendReport, Histogram, Report, RequestReport, ServiceReport, ThreadReport};
+use tls_worker::api::{
+    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
+    ThreadReport,
+};
 
 /// What all workers counted.
 #[derive(Debug, Default)]
@@ -109,6 +112,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 proxy_headers: labelled(&a.proxy_headers, &b.proxy_headers, counters),
                 limited: labelled(&a.limited, &b.limited, counters),
                 limited_sources: gauges.of(b.limited_sources),
+                compression: compressed(&a.compression, &b.compression, counters),
+                compression_busy: counters(a.compression_busy, b.compression_busy),
             },
         ),
         requests: matched(
@@ -125,6 +130,19 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        authorizers: matched(
+            &a.authorizers,
+            &b.authorizers,
+            |row| row.authorizer.clone(),
+            |a, b| AuthorizerReport {
+                authorizer: either(&a.authorizer, &b.authorizer),
+                outcomes: labelled(&a.outcomes, &b.outcomes, counters),
+                cache: labelled(&a.cache, &b.cache, counters),
+                failures: labelled(&a.failures, &b.failures, counters),
+                seconds: histograms(&a.seconds, &b.seconds),
+                kept: gauges.of(b.kept),
+            },
+        ),
     }
 }
 
@@ -170,6 +188,18 @@ fn labelled(a: &[(String, u64)], b: &[(String, u64)], counters: Counters) -> Vec
     rows.into_iter().map(|(label, n)| (label.to_owned(), n)).collect()
 }
 
+fn compressed(a: &[CompressionReport], b: &[CompressionReport], counters: Counters) -> Vec<CompressionReport> {
+    let mut rows: BTreeMap<Coding, CompressionReport> = a.iter().map(|row| (row.coding, row.clone())).collect();
+    for row in b {
+        let none = CompressionReport { coding: row.coding, responses: 0, bytes_in: 0, bytes_out: 0 };
+        let before = rows.entry(row.coding).or_insert(none);
+        before.responses = counters(before.responses, row.responses);
+        before.bytes_in = counters(before.bytes_in, row.bytes_in);
+        before.bytes_out = counters(before.bytes_out, row.bytes_out);
+    }
+    rows.into_values().collect()
+}
+
 fn either(a: &str, b: &str) -> String {
     if a.is_empty() { b.to_owned() } else { a.to_owned() }
 }
@@ -189,6 +219,12 @@ mod tests {
                 connections,
                 connections_active: active,
                 handshake_failures: vec![("no_sni".into(), failures)],
+                compression: vec![CompressionReport {
+                    coding: Coding::Br,
+                    responses: connections,
+                    bytes_in: active,
+                    bytes_out: failures,
+                }],
                 handshake_seconds: seconds.clone(),
                 ..Default::default()
             }],
@@ -201,6 +237,11 @@ mod tests {
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
             }],
+            authorizers: vec![AuthorizerReport {
+                authorizer: "a".into(),
+                outcomes: vec![("denied".into(), failures)],
+                ..Default::default()
+            }],
         }
     }
 
@@ -209,8 +250,10 @@ mod tests {
         all.extend(report.threads.iter().map(|t| t.connections));
         all.extend(report.services.iter().flat_map(|s| [s.connections, s.handshake_seconds.count()]));
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
+        all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
+        all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }
 

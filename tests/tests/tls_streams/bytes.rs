@@ -12,7 +12,9 @@ use lb_tests::process::Process;
 use lb_tests::programs::curl;
 use lb_tests::wait::{PATIENCE, wait_ok};
 
-use crate::peers::{Echo, failed, haproxy, talk};
+use lb_tests::peers::haproxy;
+
+use crate::peers::{Echo, failed, talk};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

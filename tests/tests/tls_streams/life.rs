@@ -15,7 +15,9 @@ use lb_tests::programs::run;
 use lb_tests::wait::{PATIENCE, wait_ok};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peers::{Echo, failed, nginx, talk, talk_with};
+use lb_tests::peers::nginx;
+
+use crate::peers::{Echo, failed, talk, talk_with};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -18,7 +18,9 @@ use lb_tests::programs::curl;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::ServerName;
 
-use crate::peers::{Echo, failed, nginx, talk};
+use lb_tests::peers::nginx;
+
+use crate::peers::{Echo, failed, talk};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -1,20 +1,15 @@
-//! Who stands at both ends: nginx, haproxy, a server that echoes until its client has ended and then says who it is,
+//! Who stands at both ends besides nginx and haproxy: a server that echoes until its client has ended and then says who it is,
 //! and a client that ends its side first.
 
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
-use std::path::Path;
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use lb_tests::client::{Target, within};
 use lb_tests::edge::Edge;
-use lb_tests::need::find;
 use lb_tests::netns::runtime;
 use lb_tests::pki::Identity;
-use lb_tests::process::Process;
-use lb_tests::wait::{PATIENCE, wait_ok};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -122,48 +117,6 @@ async fn converse(stream: tokio_rustls::client::TlsStream<TcpStream>, bytes: &[u
     })
     .await?;
     Ok(back)
-}
-
-/// nginx with these `server` blocks, as soon as it takes connections at `ready`.
-pub(crate) fn nginx(folder: &Path, servers: &str, ready: SocketAddr) -> Result<Process> {
-    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
-    let text = format!(
-        "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}}\n\
-         http {{ access_log off; default_type text/plain;\n{temporary}{servers}}}\n"
-    );
-    let file = folder.join("nginx.conf");
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(find("nginx").context("no nginx")?);
-    command.arg("-p").arg(folder).args(["-e", "stderr", "-c"]).arg(&file);
-    started(Process::start("nginx", folder, &mut command)?, ready)
-}
-
-/// haproxy that takes PROXY headers at `at` and sends what follows to `to`. It logs `client service name` of each
-/// connection.
-pub(crate) fn haproxy(folder: &Path, at: SocketAddr, to: SocketAddr) -> Result<Process> {
-    let text = format!(
-        "global\n log stdout format raw local0\n\
-         defaults\n mode tcp\n timeout connect 10s\n timeout client 20s\n timeout server 20s\n\
-         frontend front\n bind {at} accept-proxy\n log global\n\
-         \x20log-format \"%ci:%cp %fi:%fp %[fc_pp_authority]\"\n default_backend back\n\
-         backend back\n server one {to}\n"
-    );
-    let file = folder.join("haproxy.cfg");
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(find("haproxy").context("no haproxy")?);
-    started(Process::start("haproxy", folder, command.args(["-db", "-f"]).arg(&file))?, at)
-}
-
-fn started(mut process: Process, ready: SocketAddr) -> Result<Process> {
-    wait_ok("a peer to listen", PATIENCE, || {
-        if let Some(status) = process.ended() {
-            return Ok(Err(anyhow::anyhow!("it ended ({status}):\n{}", process.log())));
-        }
-        StdStream::connect(ready)?;
-        Ok(Ok(()))
-    })??;
-    Ok(process)
 }
 
 /// Handshakes of a service that failed for this reason.

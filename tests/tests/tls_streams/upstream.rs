@@ -16,7 +16,7 @@ use lb_tests::process::Process;
 use lb_tests::programs::run;
 use lb_tests::wait::{PATIENCE, wait_ok};
 
-use crate::peers::nginx;
+use lb_tests::peers::nginx;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

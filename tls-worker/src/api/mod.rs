@@ -4,6 +4,8 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod authorizer;
+mod compression;
 mod edges;
 mod report;
 mod snapshot;
@@ -26,11 +28,18 @@ pub mod edge {
     pub use crate::proxy::{ProxyFault, Read, Told, read};
 }
 
+/// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
+pub mod requests {
+    pub use crate::http::authorize::check as check_authorizer;
+}
+
 /// Texts with variables, read by the same code here and there.
 pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use authorizer::*;
+pub use compression::*;
 pub use edges::*;
 pub use report::*;
 pub use snapshot::*;

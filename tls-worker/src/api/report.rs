@@ -2,6 +2,7 @@
 //!
 //! Counters are keyed by name, so that they outlive a snapshot that renumbers.
 
+use super::compression::Coding;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -51,6 +52,26 @@ pub struct Report {
     pub requests: Vec<RequestReport>,
     /// By pool and backend, summed over threads.
     pub backends: Vec<BackendReport>,
+    /// By authorizer, summed over threads.
+    #[serde(default)]
+    pub authorizers: Vec<AuthorizerReport>,
+}
+
+/// One authorizer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AuthorizerReport {
+    /// Its name.
+    pub authorizer: String,
+    /// Requests, by what came of them ("allowed", "denied", "failed_open", "failed_closed", "loop").
+    pub outcomes: Vec<(String, u64)>,
+    /// Uses of kept answers ("hit", "miss", "joined").
+    pub cache: Vec<(String, u64)>,
+    /// Callouts without an answer ("timeout", "no_backend", "broken", "question").
+    pub failures: Vec<(String, u64)>,
+    /// Time of callouts.
+    pub seconds: Histogram,
+    /// Answers that are kept now.
+    pub kept: u64,
 }
 
 /// One thread.
@@ -129,6 +150,25 @@ pub struct ServiceReport {
     /// Sources that limits remember now. One thread tells it for all.
     #[serde(default)]
     pub limited_sources: u64,
+    /// Compressed answers, by coding.
+    #[serde(default)]
+    pub compression: Vec<CompressionReport>,
+    /// Answers that would have been compressed, had the thread not been busy with others.
+    #[serde(default)]
+    pub compression_busy: u64,
+}
+
+/// Compressed answers of one coding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressionReport {
+    /// The coding.
+    pub coding: Coding,
+    /// Answers.
+    pub responses: u64,
+    /// Bytes of their bodies before.
+    pub bytes_in: u64,
+    /// The same after.
+    pub bytes_out: u64,
 }
 
 /// Requests of one kind.

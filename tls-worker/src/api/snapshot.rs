@@ -1,6 +1,8 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::authorizer::Authorizer;
+use super::compression::Compression;
 use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Authorizers that routes point into.
+    #[serde(default)]
+    pub authorizers: Vec<Authorizer>,
 }
 
 /// Bounds of what is not a connection yet. Each of one worker thread.
@@ -119,6 +124,12 @@ pub struct Route {
     /// What the backend is told of a client's certificate.
     #[serde(default)]
     pub client_cert: Vec<ClientCertHeader>,
+    /// Who is asked first; into [`Snapshot::authorizers`].
+    #[serde(default)]
+    pub authorizer: Option<usize>,
+    /// Which answers are compressed; none: none is.
+    #[serde(default)]
+    pub compression: Option<Compression>,
 }
 
 /// Deadlines towards clients.

@@ -1,7 +1,10 @@
 //! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
 
+use super::compress::Compressing;
+use crate::api::Coding;
 use crate::conn::InFlight;
-use crate::stats::BackendFailure;
+use crate::stats::{BackendFailure, ServiceStats};
+use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
 use crate::view::View;
 use bytes::Bytes;
@@ -80,10 +83,28 @@ pub(crate) struct ResponseBody {
     in_flight: Option<InFlight>,
 }
 
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On the backend's side.
+    #[error(transparent)]
+    Backend(#[from] hyper::Error),
+    /// While it was compressed.
+    #[error("compressing: {0}")]
+    Encoder(std::io::Error),
+}
+
 enum Kind {
     Empty,
     Text(&'static str),
-    Backend { incoming: Incoming, held: Option<(Lease, Active)> },
+    Backend {
+        incoming: Incoming,
+        held: Option<(Lease, Active)>,
+    },
+    /// Boxed: few are, and it is large.
+    Compressed(Box<Compressing>),
+    /// What cannot be sent as its header says.
+    Broken(Option<std::io::Error>),
 }
 
 impl ResponseBody {
@@ -111,6 +132,17 @@ impl ResponseBody {
         self
     }
 
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => {
+                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, deadline: None }
+            }
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, deadline: None },
+        }
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
@@ -119,12 +151,14 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let ResponseBody { kind, deadline, .. } = &mut *self;
         let (incoming, held) = match kind {
             Kind::Empty => return Poll::Ready(None),
+            Kind::Compressed(compressing) => return compressing.poll(cx),
+            Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Text(text) => {
                 let bytes = Bytes::from_static(text.as_bytes());
                 *kind = Kind::Empty;
@@ -153,13 +187,14 @@ impl Body for ResponseBody {
                 }
             }
         }
-        polled
+        polled.map_err(BodyError::Backend)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) => false,
+            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -169,6 +204,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
+            Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -108,11 +108,6 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The same, when the answer is there.
-    pub(super) fn with_answer(self, status: StatusCode, headers: &'a HeaderMap) -> Self {
-        Facts { answer: Some((status, headers)), ..self }
-    }
-
     fn peer(&self) -> Option<&Peer> {
         self.exchange.client.peer()
     }

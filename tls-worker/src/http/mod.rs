@@ -2,8 +2,9 @@
 //! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
 //! what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
 
+pub(crate) mod authorize;
 pub(crate) mod body;
-#[allow(dead_code, reason = "asked by what comes one by one")]
+mod compress;
 mod exchange;
 mod forward;
 pub(crate) mod forwarded;
@@ -91,6 +92,10 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// It was asked for by CONNECT.
     websocket: Option<websocket::Handshake>,
+    /// Who is asked first.
+    authorizer: Option<usize>,
+    /// How the answer may be compressed.
+    wish: compress::Wish,
 }
 
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
@@ -113,6 +118,8 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     };
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let rules = compiled.routes[route].compression.as_ref();
+    let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
     let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
@@ -123,6 +130,8 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
         websocket,
+        authorizer: route.authorizer,
+        wish,
     })
 }
 
@@ -135,8 +144,22 @@ fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
     let deadline = exchange.grpc.and_then(|call| call.deadline);
-    let forwarded = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by);
-    let forward::Answer { mut response, lease, active } = within(deadline, forwarded).await?;
+    within(deadline, answer_in_time(exchange, prepared, deadline)).await
+}
+
+async fn answer_in_time(
+    exchange: &mut Exchange,
+    prepared: &mut Prepared,
+    deadline: Option<Instant>,
+) -> Result<Response<ResponseBody>, Fault> {
+    if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
+        // Boxed: most requests need none.
+        && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
+    {
+        return Ok(refusal);
+    }
+    let forward::Answer { mut response, lease, active } =
+        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
@@ -149,13 +172,21 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
     }
     headers::rebuild_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| {
+    let response = response.map(|incoming| {
         let body = ResponseBody::from_backend(incoming, lease, active);
         match deadline {
             Some(deadline) => body.until(deadline),
             None => body,
         }
-    }))
+    });
+    let rules = &exchange.view.compiled.services[exchange.service.index].routes;
+    match exchange.by.route.and_then(|route| rules[route].compression.as_ref()) {
+        Some(rules) => {
+            let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
+            Ok(compress::compress(rules, prepared.wish, response, thread, stats))
+        }
+        None => Ok(response),
+    }
 }
 
 /// What the client waits for, for as long as it waits.

@@ -56,6 +56,8 @@ impl Fault {
             Fault::Rejected(Rejection::Limited) | Fault::Limited { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "429 too many requests\n")
             }
+            Fault::Rejected(Rejection::Denied) => (StatusCode::FORBIDDEN, "403 this is not allowed\n"),
+            Fault::Rejected(Rejection::Loop) => (StatusCode::LOOP_DETECTED, "508 a callout came back as a request\n"),
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
             Fault::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "504 the time for it is over\n"),

@@ -47,6 +47,7 @@ pub(crate) fn tls(stream: ClientTls, client: Rc<Client>, registration: Registrat
 
 /// Serve a connection in clear text.
 pub(crate) async fn clear(mut stream: Metered<TcpStream, ConnState>, client: Rc<Client>, registration: Registration) {
+    client.unsecured(&registration);
     let mut watchdog = Watchdog::new(client.state.shortest());
     let ended = tokio::select! {
         sniffed = sniff(&mut stream, &client.state) => Ok(sniffed),

@@ -7,7 +7,10 @@ mod sum;
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
-use crate::api::{DURATION_BUCKETS, Histogram, Report, RequestReport, ServiceReport};
+use crate::api::{
+    ALL_CODINGS, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report, RequestReport,
+    ServiceReport,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -122,6 +125,29 @@ pub(crate) struct ServiceStats {
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
     pub(crate) proxy_headers: ByReason<{ ProxyHeaders::NAMES.len() }>,
     pub(crate) limited: ByReason<{ Limit::NAMES.len() }>,
+    pub(crate) compression: CompressionStats,
+}
+
+/// Counters of compression, by [`Coding`].
+#[derive(Debug, Default)]
+pub(crate) struct CompressionStats {
+    pub(crate) responses: [Counter; ALL_CODINGS.len()],
+    pub(crate) bytes_in: [Counter; ALL_CODINGS.len()],
+    pub(crate) bytes_out: [Counter; ALL_CODINGS.len()],
+    pub(crate) busy: Counter,
+}
+
+impl CompressionStats {
+    fn report(&self) -> Vec<CompressionReport> {
+        let used = ALL_CODINGS.into_iter().filter(|coding| self.responses[*coding as usize].get() > 0);
+        let row = |coding: Coding| CompressionReport {
+            coding,
+            responses: self.responses[coding as usize].get(),
+            bytes_in: self.bytes_in[coding as usize].get(),
+            bytes_out: self.bytes_out[coding as usize].get(),
+        };
+        used.map(row).collect()
+    }
 }
 
 impl ServiceStats {
@@ -146,6 +172,30 @@ impl ServiceStats {
             proxy_headers: self.proxy_headers.read(ProxyHeaders::NAMES),
             limited: self.limited.read(Limit::NAMES),
             limited_sources: 0,
+            compression: self.compression.report(),
+            compression_busy: self.compression.busy.get(),
+        }
+    }
+}
+
+/// Counters of an authorizer.
+#[derive(Debug, Default)]
+pub(crate) struct AuthorizerStats {
+    pub(crate) outcomes: ByReason<{ AuthorizerOutcome::NAMES.len() }>,
+    pub(crate) cache: ByReason<{ CacheUse::NAMES.len() }>,
+    pub(crate) failures: ByReason<{ CalloutFailure::NAMES.len() }>,
+    pub(crate) seconds: HistogramCells,
+}
+
+impl AuthorizerStats {
+    fn report(&self, authorizer: &str) -> AuthorizerReport {
+        AuthorizerReport {
+            authorizer: authorizer.to_owned(),
+            outcomes: self.outcomes.read(AuthorizerOutcome::NAMES),
+            cache: self.cache.read(CacheUse::NAMES),
+            failures: self.failures.read(CalloutFailure::NAMES),
+            seconds: self.seconds.read(),
+            kept: 0,
         }
     }
 }
@@ -174,11 +224,19 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
 }
 
 impl Registry {
     pub(crate) fn service(&mut self, name: &Arc<str>) -> Arc<ServiceStats> {
         self.services.entry(name.clone()).or_default().clone()
+    }
+
+    pub(crate) fn authorizer(&mut self, name: &Arc<str>) -> Arc<AuthorizerStats> {
+        if let Some(known) = self.authorizers.get(name) {
+            return known.clone();
+        }
+        self.authorizers.entry(name.clone()).or_default().clone()
     }
 
     pub(crate) fn request(&mut self, key: RequestKey) -> Arc<HistogramCells> {
@@ -189,11 +247,13 @@ impl Registry {
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);
     }
 
     pub(crate) fn report(&self) -> Report {
         Report {
             services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
+            authorizers: self.authorizers.iter().map(|(name, stats)| stats.report(name)).collect(),
             requests: self.requests.iter().map(|(key, seconds)| request_report(key, seconds)).collect(),
             ..Report::default()
         }

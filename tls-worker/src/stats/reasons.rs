@@ -76,6 +76,10 @@ reasons! {
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
         ClientCert = "client_cert",
+        /// A route's authorizer denied it, and the connection was dropped.
+        Denied = "denied",
+        /// A callout of this edge came back to it as a request that needs a callout (508).
+        Loop = "loop",
         /// A limit of the service or of the source (429).
         Limited = "limited",
     }
@@ -233,5 +237,47 @@ reasons! {
         Reset = "reset",
         /// Silent while a body was open.
         IdleTimeout = "idle_timeout",
+    }
+}
+
+reasons! {
+    /// What came of a request's authorizer.
+    AuthorizerOutcome {
+        /// It may go on.
+        Allowed = "allowed",
+        /// It may not.
+        Denied = "denied",
+        /// Nobody could be asked, and it goes on.
+        FailedOpen = "failed_open",
+        /// Nobody could be asked, and it does not go on.
+        FailedClosed = "failed_closed",
+        /// It is the callout itself, come back.
+        Loop = "loop",
+    }
+}
+
+reasons! {
+    /// How a kept answer was used.
+    CacheUse {
+        /// It was there.
+        Hit = "hit",
+        /// It was not, and was asked for.
+        Miss = "miss",
+        /// It was being asked for.
+        Joined = "joined",
+    }
+}
+
+reasons! {
+    /// Why a callout had no answer.
+    CalloutFailure {
+        /// Not by the deadline.
+        Timeout = "timeout",
+        /// No backend may be chosen.
+        NoBackend = "no_backend",
+        /// No connection, or it broke.
+        Broken = "broken",
+        /// What the texts make of the request is no request.
+        Question = "question",
     }
 }

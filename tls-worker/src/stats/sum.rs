@@ -1,6 +1,6 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{BackendReport, Report, RequestReport, ServiceReport};
+use crate::api::{AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -9,6 +9,7 @@ use std::hash::Hash;
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
         for s in part.services {
@@ -18,6 +19,9 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
             let key = (r.service.clone(), r.route.clone(), r.pool.clone(), r.backend, r.code_class);
             add(&mut requests, key, r, |to: &mut RequestReport, from| to.seconds.merge(&from.seconds));
         }
+        for a in part.authorizers {
+            add(&mut authorizers, a.authorizer.clone(), a, add_authorizer);
+        }
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
@@ -26,6 +30,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.services = sorted(services);
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
+    whole.authorizers = sorted(authorizers);
     whole
 }
 
@@ -62,6 +67,26 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.proxy_headers, from.proxy_headers);
     add_pairs(&mut to.limited, from.limited);
     to.limited_sources += from.limited_sources;
+    to.compression_busy += from.compression_busy;
+    for row in from.compression {
+        match to.compression.iter_mut().find(|known| known.coding == row.coding) {
+            Some(known) => {
+                known.responses += row.responses;
+                known.bytes_in += row.bytes_in;
+                known.bytes_out += row.bytes_out;
+            }
+            None => to.compression.push(row),
+        }
+    }
+}
+
+fn add_authorizer(to: &mut AuthorizerReport, from: AuthorizerReport) {
+    add_pairs(&mut to.outcomes, from.outcomes);
+    add_pairs(&mut to.cache, from.cache);
+    add_pairs(&mut to.failures, from.failures);
+    to.seconds.merge(&from.seconds);
+    // Every thread sees the same answers.
+    to.kept = to.kept.max(from.kept);
 }
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {

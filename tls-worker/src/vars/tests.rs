@@ -97,6 +97,19 @@ fn what_a_text_asks_for_is_known_beforehand() {
 }
 
 #[test]
+fn the_docs_name_every_variable_and_function() {
+    let docs = include_str!("../../../docs/variables.md");
+    let rows: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()).collect();
+    let named =
+        |name: &str| rows.iter().flat_map(|row| row.split('`')).any(|word| word.split('(').next() == Some(name));
+    let (sources, functions) = names();
+    for name in sources.iter().map(String::as_str).chain(functions) {
+        let name = if name.starts_with("tls.client_cert.") { "tls.client_cert.FIELD" } else { name };
+        assert!(named(name), "docs/variables.md lacks {name}");
+    }
+}
+
+#[test]
 fn no_text_grows_over_its_bound() {
     let long = "x".repeat(40 << 10);
     let known = Known::of(&[(Source::Path, &long)]);

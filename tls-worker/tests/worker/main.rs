@@ -5,9 +5,11 @@
 
 mod support;
 
+mod authorizers;
 mod backends;
 mod calls;
 mod client_certs;
+mod compression;
 mod control;
 mod edges;
 mod guards;
