@@ -27,7 +27,8 @@ pub(super) struct Terminated {
 
 /// A service of either kind.
 pub(super) enum Kind {
-    Terminated(Terminated),
+    /// Boxed: it is large.
+    Terminated(Box<Terminated>),
     Forwarded(forward::Parsed),
 }
 
@@ -68,7 +69,7 @@ pub(super) fn service(
     let shield = section.section(p, "shield");
     let shield = shield::service(shield, p, around.files.prefix_dir(), around.datapath, terminated);
     let kind = if terminated {
-        self::terminated(name, &mut section, p, mode.flatten(), around).map(Kind::Terminated)
+        self::terminated(name, &mut section, p, mode.flatten(), around).map(|parsed| Kind::Terminated(Box::new(parsed)))
     } else {
         forward::forward(name, &mut section, p, around.datapath, &mut around.pools).map(Kind::Forwarded)
     };

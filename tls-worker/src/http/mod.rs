@@ -1,6 +1,8 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `forward` gets the backend's answer, `upgrade` carries
-//! what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers, `gather` puts together what HTTP/2 writes.
+//! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `authorize` asks whether it may go
+//! on, `forward` gets the backend's answer, `compress` makes it smaller, `upgrade` carries what comes after a 101,
+//! `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers,
+//! `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod authorize;
 pub(crate) mod body;
