@@ -5,8 +5,9 @@ use std::io::Write as _;
 
 use lb_user::cert::{Facts, blocks::blocks, chain, pair};
 use lb_user::ocsp::{Question, check_response};
+use tls_worker::api::sessions::open_session_cookie;
 use tls_worker::api::tls::{HelloReader, HelloStep, client_cert_value, client_hello};
-use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, wire};
+use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, Secret, wire};
 
 /// The control socket: whatever bytes arrive, the receiver ends with a message or an error, never a panic, and
 /// never takes more memory than what arrived.
@@ -50,6 +51,16 @@ fn config_text() {
             assert!(!problems.render(false).is_empty());
         }
     });
+}
+
+/// A cookie that sends its client to a backend: none but those that were sealed say anything.
+#[test]
+fn session_cookie() {
+    const GOOD: &[u8] = include_bytes!("__fuzz__/session_cookie/corpus/good");
+    let keys = [Secret::new(vec![7; 48])];
+    let opened = |value: &[u8]| open_session_cookie(&keys, "app", "sid", value, 1_800_000_000);
+    assert_eq!(opened(GOOD), Some(([192, 0, 2, 10], 8080).into()));
+    bolero::check!().for_each(|input: &[u8]| assert!(opened(input).is_none() || input == GOOD));
 }
 
 /// A file of denied prefixes: any bytes end with prefixes that can be written and read again, and with a bounded list

@@ -11,6 +11,7 @@ use crate::http::forwarded::Forwarding;
 use crate::http::route::Router;
 use crate::limits::{self, Limits};
 use crate::networks::Networks;
+use crate::persist::Pinning;
 use crate::proxy::ProxyRules;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
@@ -98,6 +99,7 @@ pub(crate) struct CompiledPool {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
     pub(crate) proxy_version: Option<ProxyVersion>,
+    pub(crate) pinning: Option<Arc<Pinning>>,
 }
 
 impl Compiled {
@@ -117,7 +119,7 @@ impl Compiled {
             if !names.insert(pool.name.clone()) {
                 return Err(CompileError::Pool { name: pool.name, problem: "is there twice".into() });
             }
-            new.pools.push(compile_pool(pool, last)?);
+            new.pools.push(compile_pool(pool, &snapshot.tickets, last)?);
         }
         names.clear();
         for authorizer in &snapshot.authorizers {
@@ -274,7 +276,7 @@ fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<
     tls::certified_key(certificate).map_err(|error| CompileError::Certificate { name: certificate.name.clone(), error })
 }
 
-fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, CompileError> {
+fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Result<CompiledPool, CompileError> {
     let wrong = |problem: String| CompileError::Pool { name: pool.name.clone(), problem };
     let mut seen = HashSet::new();
     for backend in &pool.backends {
@@ -288,7 +290,9 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
             return Err(wrong(format!("backend {} is there twice", backend.address)));
         }
     }
-    let before = last.pools.iter().find(|p| *p.name == pool.name).and_then(|p| p.tls.as_ref());
+    let before = last.pools.iter().find(|p| *p.name == pool.name);
+    let pinning = Pinning::new(&pool, tickets, before.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
+    let before = before.and_then(|p| p.tls.as_ref());
     let tls = match &pool.tls {
         None => None,
         Some(source) => Some(match before.filter(|t| t.source == *source) {
@@ -304,6 +308,7 @@ fn compile_pool(pool: api::Pool, last: &Compiled) -> Result<CompiledPool, Compil
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
         proxy_version: pool.proxy_version,
+        pinning: pinning.map(Arc::new),
     })
 }
 

@@ -7,6 +7,7 @@
 use crate::api::wire::{self, Receiver, Sender, WireError};
 use crate::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
 use crate::compile::Compiled;
+use crate::persist::Keeper;
 use crate::stats;
 use crate::thread::{self, Handle, Order};
 use crate::tls::Answer;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Grace of a drain that nobody asked for by command.
 pub const LAST_GRACE: Duration = Duration::from_secs(30);
@@ -30,8 +31,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(900);
 const QUEUE: usize = 16;
 /// Events that wait for the control plane to read. Over that, threads' questions go unasked.
 const EVENTS: usize = 256;
-/// How often limits forget the sources that may have their whole burst again.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Between two looks at what time alone changes.
+const TICK: Duration = Duration::from_secs(1);
 /// At the end, how long the control plane may take to read the last ones.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
@@ -72,7 +73,7 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
     sender.send(&Event::Ready { pid: std::process::id(), version: WIRE_VERSION }, &[]).await?;
     let (orders, done) = threads.into_iter().map(|h| ((h.index, h.orders), (h.index, h.done))).unzip();
     let sent = tokio::spawn(send(sender, waiting));
-    let control = Control { events, orders, compiled: Arc::default() };
+    let control = Control { events, orders, compiled: Arc::default(), sessions: Keeper::default() };
     let ended = control.serve(commands(receiver), done, terminate, interrupt).await;
     // Nobody sends any more: what is left goes out, and the task ends.
     let _ = timeout(LAST_EVENTS, sent).await;
@@ -132,6 +133,7 @@ struct Control {
     events: mpsc::Sender<Event>,
     orders: Vec<(u32, mpsc::Sender<Order>)>,
     compiled: Arc<Compiled>,
+    sessions: Keeper,
 }
 
 impl Control {
@@ -150,14 +152,17 @@ impl Control {
             let _ = all_done_tx.send(());
         });
         let mut open = true;
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = sweep.tick() => self.compiled.sweep(),
                 _ = &mut all_done => return Ok(()),
                 _ = terminate.recv() => self.drain(LAST_GRACE, "SIGTERM").await?,
                 _ = interrupt.recv() => self.drain(LAST_GRACE, "SIGINT").await?,
+                _ = ticks.tick() => {
+                    self.compiled.sweep();
+                    self.sessions.tick(&self.compiled, &self.events);
+                }
                 received = commands.recv(), if open => match received {
                     Some(Ok((command, fds))) => self.command(command, fds).await?,
                     Some(Err(WireError::Json(error))) => tracing::error!(%error, "a command was not understood"),
@@ -187,6 +192,13 @@ impl Control {
             Command::Report => {
                 let report = self.report().await;
                 self.answer(Event::Report(Box::new(report))).await;
+            }
+            Command::Sessions { pool, entries } => self.sessions.restore(&self.compiled, &pool, entries),
+            Command::ClearSessions { pool, which } => {
+                let count = self.sessions.clear(&self.compiled, &pool, &which);
+                // What is gone is told before that it is.
+                self.sessions.tell(&self.compiled, &self.events);
+                self.answer(Event::SessionsCleared { count }).await;
             }
             Command::Ocsp(answer) => {
                 let answer = Answer::from(answer);
@@ -273,7 +285,9 @@ impl Control {
                 parts.push(part);
             }
         }
-        stats::sum(parts)
+        let mut report = stats::sum(parts);
+        self.sessions.report(&self.compiled, &mut report);
+        report
     }
 
     async fn drain(&mut self, grace: Duration, why: &str) -> Result<(), ControlError> {

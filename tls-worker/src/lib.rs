@@ -18,6 +18,7 @@ mod http;
 mod io;
 mod limits;
 mod networks;
+mod persist;
 mod proxy;
 mod stats;
 mod stream;

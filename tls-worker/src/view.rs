@@ -5,7 +5,7 @@ use crate::api::BackendState;
 use crate::compile::{Compiled, CompiledPool, CompiledService};
 use crate::stats::{HistogramCells, RequestKey, ServiceStats};
 use crate::thread::Thread;
-use crate::upstream::{Choice, PoolView, UpstreamTlsView};
+use crate::upstream::{Choice, PinsView, PoolView, UpstreamTlsView};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -146,7 +146,13 @@ fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
         up.rotate_left(by);
     }
     let tls = pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
+    let pins = pool.pinning.as_ref().map(|pinning| PinsView {
+        pinning: pinning.clone(),
+        stats: thread.registry.borrow_mut().sessions(&pool.name),
+        backends: pool.backends.iter().enumerate().map(|(i, b)| (b.address, (i, b.state))).collect(),
+    });
     PoolView {
+        pins,
         name: pool.name.clone(),
         balance: pool.balance,
         all,

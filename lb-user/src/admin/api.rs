@@ -6,6 +6,8 @@
 //! | `GET /v1/services`, `/v1/services/NAME` | | list of [`ServiceRow`], [`ServiceView`] |
 //! | `GET /v1/pools`, `/v1/pools/NAME` | | list of [`PoolRow`], [`PoolView`] |
 //! | `POST /v1/pools/NAME` | [`PoolRequest`] | [`Changed`] |
+//! | `GET /v1/sessions/POOL?limit=N&after=KEY` | | [`SessionList`] |
+//! | `POST /v1/sessions/POOL` | [`ClearSessions`] | [`SessionsCleared`] |
 //! | `GET /v1/certificates`, `/v1/certificates/NAME` | | list of [`CertificateRow`], [`CertificateView`] |
 //! | `POST /v1/certificates/reload` | | [`CertificatesReloaded`] |
 //! | `POST /v1/flow` | [`FlowRequest`] | [`FlowView`] |
@@ -18,6 +20,7 @@
 
 pub use super::api_certificates::*;
 pub use super::api_forward::*;
+pub use super::api_sessions::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
 pub use crate::reconcile::PrefixChange;

@@ -4,8 +4,10 @@
 pub mod api;
 mod api_certificates;
 mod api_forward;
+mod api_sessions;
 pub mod client;
 mod server;
+mod sessions;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::api::*;
 use super::socket::AdminSocket;
 use super::watch::{self, Streaming, Watchers};
-use super::{view, view_certificates};
+use super::{sessions, view, view_certificates};
 use crate::config::LoadError;
 use crate::datapath::FlowAnswer;
 use crate::reconcile::{ChangeError, Event, Refusal, State};
@@ -155,6 +155,16 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let generation = ask(&events, |reply| Event::Pool { pool, address, change, reply }).await??;
             Ok(json(StatusCode::OK, &Changed { generation }))
         }
+        (&Method::GET, ["v1", "sessions", pool]) => {
+            let asked = request.uri().query().unwrap_or_default();
+            Ok(json(StatusCode::OK, &sessions::list(&query(&events).await?, pool, asked)?))
+        }
+        (&Method::POST, ["v1", "sessions", pool]) => {
+            sessions::known(&query(&events).await?, pool)?;
+            let (pool, which) = ((*pool).to_owned(), body(request).await?);
+            let cleared = ask(&events, |reply| Event::ClearSessions { pool, which, reply }).await??;
+            Ok(json(StatusCode::OK, &SessionsCleared { cleared }))
+        }
         (&Method::POST, ["v1", "flow"]) => {
             let FlowRequest { protocol, source, destination } = body(request).await?;
             let way = ask(&events, |reply| Event::Flow { protocol, source, destination, reply }).await?;
@@ -210,9 +220,14 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let warnings = reloaded.warnings.to_vec();
             Ok(json(StatusCode::OK, &Reloaded { generation: reloaded.generation, warnings }))
         }
-        (_, ["v1", "status" | "services" | "pools" | "certificates" | "flow" | "rules" | "watch" | "reload", ..])
-            if parts.len() < 4 =>
-        {
+        (
+            _,
+            [
+                "v1",
+                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload",
+                ..,
+            ],
+        ) if parts.len() < 4 => {
             Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: not this method"), None))
         }
         _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), None)),
@@ -224,7 +239,7 @@ fn known_service(edge: &State, name: &str) -> Result<(), Refused> {
     if names.any(|known| known == name) { Ok(()) } else { Err(unknown("service", name, edge.config.service_names())) }
 }
 
-fn unknown<'n>(kind: &str, name: &str, names: impl Iterator<Item = &'n str>) -> Refused {
+pub(super) fn unknown<'n>(kind: &str, name: &str, names: impl Iterator<Item = &'n str>) -> Refused {
     let hint = crate::config::nearest(name, names).map(|meant| format!("did you mean {meant:?}?"));
     let verb = if kind == "certificate" { "cert" } else { kind };
     let hint = hint.unwrap_or_else(|| format!("see what there is: bailey {verb} list"));

@@ -38,6 +38,7 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
                 Event::Pool { pool, reply, .. } => {
                     let _ = reply.send(Err(Refusal::Change(ChangeError::NoPool(pool))));
                 }
+                Event::ClearSessions { reply, .. } => drop(reply.send(Ok(5))),
                 Event::Reload { reply } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
                 Event::Refresh { reply } => {
                     let _ = reply.unwrap().send(Ok(refreshed()));
@@ -91,6 +92,10 @@ async fn what_is_asked_is_answered() {
     assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
     let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain)).await.unwrap();
     assert_eq!(changed.generation, 9);
+    let list: SessionList = client.get("/v1/sessions/p?limit=7&after=a").await.unwrap();
+    assert_eq!((list.total, list.sessions.len()), (0, 0));
+    let cleared: SessionsCleared = client.post("/v1/sessions/p", &ClearSessions::All).await.unwrap();
+    assert_eq!(cleared.cleared, 5);
     let reloaded: CertificatesReloaded = client.post("/v1/certificates/reload", &()).await.unwrap();
     assert_eq!((reloaded.generation, reloaded.changed.as_slice()), (4, &["certificate a".to_owned()][..]));
     assert_eq!((reloaded.stale[0].kind.as_str(), reloaded.stale[0].name.as_str()), ("certificate", "b"));
@@ -112,6 +117,11 @@ async fn what_is_refused_says_why_and_what_to_do() {
     assert!(refused(client.get::<Status>("/v1/reload").await).error.contains("not this method"));
     assert!(refused(client.get::<Status>("/v2").await).error.contains("nothing at"));
     assert!(refused(client.post::<_, Changed>("/v1/pools/p", &"x").await).error.contains("body"));
+    assert!(refused(client.get::<SessionList>("/v1/sessions/pp").await).hint.unwrap().contains("\"p\""));
+    for bad in ["limit=0", "limit=x", "page=1"] {
+        let refused = refused(client.get::<SessionList>(&format!("/v1/sessions/p?{bad}")).await);
+        assert!(refused.error.contains(&bad[..4]), "{refused:?}");
+    }
     let huge = "x".repeat(2 << 20);
     assert!(client.post::<_, Changed>("/v1/pools/p", &huge).await.is_err());
     let nobody = Client::new(std::path::Path::new("/nonexistent/admin.sock"));

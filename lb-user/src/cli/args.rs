@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use super::args_cert::CertFileVerb;
+use super::args_session::SessionVerb;
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -51,6 +52,9 @@ pub(super) enum Verb {
     /// Pools and their backends
     #[command(subcommand)]
     Pool(PoolVerb),
+    /// Clients that a pool's persistence knows
+    #[command(subcommand)]
+    Session(SessionVerb),
     /// Certificates
     #[command(subcommand)]
     Cert(CertVerb),
@@ -225,7 +229,7 @@ pub(super) struct At {
     pub(super) address: SocketAddr,
 }
 
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     is_name(text).then(|| text.to_owned()).ok_or_else(|| "a name is letters, digits, `-`, `_` and `.`".into())
 }
 

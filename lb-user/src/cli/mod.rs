@@ -2,10 +2,12 @@
 
 mod args;
 mod args_cert;
+mod args_session;
 mod cert;
 mod daemon;
 mod decap;
 mod live;
+mod sessions;
 mod table;
 mod table_cert;
 mod table_certificates;

@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{live, table, table_certificates, table_forward};
+use super::{live, sessions, table, table_certificates, table_forward};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
@@ -44,6 +44,7 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
             out.show(&client.get::<ServiceView>(&format!("/v1/services/{name}")).await?, table::service);
         }
         Verb::Pool(verb) => return pool(verb, client, out).await,
+        Verb::Session(verb) => sessions::session(verb, client, out).await?,
         Verb::Cert(verb) => return cert(verb, client, out).await,
         Verb::Flow { source, destination } => {
             let request = FlowRequest { protocol: destination.protocol, source, destination: destination.address };

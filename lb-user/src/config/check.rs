@@ -9,7 +9,7 @@ use super::service::Terminated;
 use super::tls::service::word;
 use crate::datapath::{Ports, Protocol};
 use ipnet::IpNet;
-use tls_worker::api::Mode;
+use tls_worker::api::{Mode, PersistBy};
 
 /// Bounds and conflicts over the whole.
 pub(super) fn whole(config: &Config, claims: &[Claim], p: &mut Problems) {
@@ -56,6 +56,28 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
                 )
                 .also(span.clone(), "it leads here")
                 .help("modes \"tls\", \"passthrough\" and \"tcp\" send it; to HTTP backends clients' addresses go in headers"),
+            );
+        }
+        let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough);
+        let bare = services.iter().filter(leads).find(bare);
+        let first = bare.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));
+        let alone = l4.filter(|_| http.is_none());
+        let first = first.or(alone.map(|parsed| (&parsed.forward.name, "l4", &parsed.pool)));
+        let by = pool.pool.persistence.as_ref().map(|persistence| &persistence.by);
+        let (goes, help) = match by {
+            None => (true, ""),
+            Some(PersistBy::Source { .. }) if alone.is_none() => (true, ""),
+            Some(_) if alone.is_some() => (false, "hash = \"source\" of the service keeps a client where it is"),
+            Some(_) => (false, "without HTTP, type = \"source\" is all that can be seen"),
+        };
+        if let (false, Some((name, mode, span))) = (goes, first) {
+            p.push(
+                Problem::error(
+                    pool.sessions.clone(),
+                    format!("this persistence does not go with service {name:?} of mode {mode:?}"),
+                )
+                .also(span.clone(), "it leads here")
+                .help(help),
             );
         }
         let spoken =

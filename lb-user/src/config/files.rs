@@ -27,6 +27,8 @@ pub enum FileKind {
     Crl,
     /// Keys of tickets.
     TicketKeys,
+    /// Keys of sessions' cookies.
+    SessionKeys,
 }
 
 impl FileKind {
@@ -37,6 +39,7 @@ impl FileKind {
             FileKind::Authorities => "authorities",
             FileKind::Crl => "crl",
             FileKind::TicketKeys => "ticket_keys",
+            FileKind::SessionKeys => "session_keys",
         }
     }
 }
@@ -196,6 +199,20 @@ impl<'a> Files<'a> {
     ) -> Option<Vec<Secret>> {
         let before = self.previous.and_then(|previous| previous.tls.ticket_keys.clone());
         self.list(at, p, (FileKind::TicketKeys, MAX_PEM), before.map(Arc::from), parse).map(|keys| keys.to_vec())
+    }
+
+    /// Keys of sessions' cookies.
+    pub(super) fn session_keys(
+        &mut self,
+        at: &At<&str>,
+        p: &mut Problems,
+        parse: impl FnOnce(&[u8]) -> Result<Vec<Secret>, Bad>,
+    ) -> Option<Arc<[Secret]>> {
+        let path = self.path(at.value);
+        let before = self.previous.and_then(|previous| previous.contents.session_keys.get(&path)).cloned();
+        let keys = self.list(at, p, (FileKind::SessionKeys, MAX_PEM), before, parse)?;
+        self.contents.session_keys.insert(path, keys.clone());
+        Some(keys)
     }
 
     fn list<T>(

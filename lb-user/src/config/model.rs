@@ -183,6 +183,8 @@ pub struct Pool {
     pub tls: Option<api::UpstreamTls>,
     /// Version of the PROXY protocol in which clients' addresses go ahead.
     pub proxy_version: Option<api::ProxyVersion>,
+    /// Clients that come again go to the backend that they had.
+    pub persistence: Option<api::Persistence>,
     /// Checks; none: a backend counts as up.
     pub health: Option<HealthCheck>,
 }
@@ -198,6 +200,7 @@ impl Pool {
             timeouts: api::BackendTimeouts::default(),
             tls: None,
             proxy_version: None,
+            persistence: None,
             health: None,
         }
     }

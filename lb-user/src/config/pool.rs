@@ -1,6 +1,7 @@
 //! `[pool.NAME]` with `tls` and `health`.
 
 use super::files::Files;
+use super::http::persistence;
 use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
@@ -24,6 +25,7 @@ pub(super) struct Parsed {
     pub(super) pool: Pool,
     pub(super) proxy: Range<usize>,
     pub(super) alpn: Range<usize>,
+    pub(super) sessions: Range<usize>,
 }
 
 pub(super) fn pool(
@@ -60,11 +62,24 @@ pub(super) fn pool(
     let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
     let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
     let proxy_version = section.choice(p, "proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
+    let persistence_section = section.section(p, "persistence");
+    let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
+    let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
     let health = section.section(p, "health").and_then(|section| health(section, p));
     let proxy = section.span_of("proxy_protocol");
     section.finish(p);
-    let pool = Pool { name: name.value.clone(), backends, balance, max_idle, timeouts, tls, proxy_version, health };
-    Parsed { pool, proxy, alpn }
+    let pool = Pool {
+        name: name.value.clone(),
+        backends,
+        balance,
+        max_idle,
+        timeouts,
+        tls,
+        proxy_version,
+        persistence,
+        health,
+    };
+    Parsed { pool, proxy, alpn, sessions }
 }
 
 fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {

@@ -3,6 +3,7 @@
 mod authorizer;
 mod clients;
 mod forward;
+mod persistence;
 mod refresh;
 mod tls;
 

@@ -40,7 +40,9 @@ fn certificates(edge: &State) -> Vec<Family> {
 fn files(edge: &State) -> Vec<Family> {
     let mut not_current =
         Family::gauge("bailey_stale_files", "Files that cannot be used; what they held before serves.");
-    for kind in [FileKind::Certificate, FileKind::Authorities, FileKind::Crl, FileKind::TicketKeys] {
+    for kind in
+        [FileKind::Certificate, FileKind::Authorities, FileKind::Crl, FileKind::TicketKeys, FileKind::SessionKeys]
+    {
         let count = edge.tls.stale.iter().filter(|stale| stale.kind == kind).count();
         not_current.add([("kind", kind.as_str().into())], count as u64);
     }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
     AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
-    ThreadReport,
+    SessionReport, ThreadReport,
 };
 use tokio::time::Instant;
 
@@ -67,6 +67,13 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+        }],
+        sessions: vec![SessionReport {
+            pool: "p".into(),
+            entries: 3,
+            lookups: some("hit"),
+            removed: some("expired"),
+            untold: 4,
         }],
         authorizers: vec![AuthorizerReport {
             authorizer: "who".into(),
@@ -152,6 +159,10 @@ fn values_stand_where_they_belong() {
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
         "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_sessions{pool=\"p\"} 3",
+        "bailey_session_lookups_total{pool=\"p\",result=\"hit\"} 2",
+        "bailey_sessions_removed_total{pool=\"p\",cause=\"expired\"} 2",
+        "bailey_session_changes_lost_total 4",
         "bailey_authorizer_requests_total{authorizer=\"who\",result=\"denied\"} 2",
         "bailey_authorizer_cache_total{authorizer=\"who\",kind=\"joined\"} 2",
         "bailey_authorizer_cache_entries{authorizer=\"who\"} 3",

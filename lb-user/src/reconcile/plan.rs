@@ -202,6 +202,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
         timeouts: pool.timeouts,
         max_idle_per_thread: pool.max_idle,
         proxy_version: pool.proxy_version,
+        persistence: pool.persistence.clone(),
     });
     Snapshot {
         generation,

@@ -21,6 +21,14 @@ impl<D: Datapath> Reconciler<D> {
                 }
                 let _ = reply.send(result);
             }
+            Event::ClearSessions { pool, which, reply } => {
+                let result = self.worker.clear_sessions(pool.clone(), which).await.map_err(Refusal::from);
+                match &result {
+                    Ok(count) => tracing::info!(pool, count, "sessions cleared"),
+                    Err(error) => tracing::warn!(pool, %error, "sessions not cleared"),
+                }
+                let _ = reply.send(result);
+            }
             Event::Reload { reply } => {
                 let result = self.reload().await;
                 match &result {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tls_worker::api::ClearSessions;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
@@ -105,6 +106,15 @@ pub enum Event {
         /// What.
         change: PoolChange,
         /// Generation in force, or why not.
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
+    /// Forget entries of a pool's persistence.
+    ClearSessions {
+        /// Pool.
+        pool: String,
+        /// Which.
+        which: ClearSessions,
+        /// How many there were.
         reply: oneshot::Sender<Result<u64, Refusal>>,
     },
     /// Read the file again.

@@ -51,6 +51,12 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             max_idle: 1,
             timeouts: api::BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             tls: None,
+            persistence: Some(api::Persistence {
+                by: api::PersistBy::AppCookie("sid".into()),
+                timeout: second,
+                max_entries: 9,
+                drain_timeout: second,
+            }),
             proxy_version: None,
             health: None,
         }],

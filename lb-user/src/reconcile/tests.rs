@@ -54,6 +54,7 @@ impl World {
         tokio::spawn(async move {
             while let Some(request) = asked.recv().await {
                 match request {
+                    supervisor::Request::ClearSessions { reply, .. } => drop(reply.send(Ok(0))),
                     Request::Publish { snapshot, reply } => {
                         let refuses = *world.worker_refuses.lock().unwrap();
                         if !refuses {

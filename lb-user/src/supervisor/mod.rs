@@ -3,11 +3,13 @@
 
 mod launch;
 mod process;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod totals;
 
 pub use launch::{Launch, LaunchError, launch};
+pub use sessions::Sessions;
 
 use crate::datapath::Listener;
 use crate::ocsp::WorkerSide;
@@ -15,7 +17,7 @@ use process::Process;
 use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::wire::WireError;
-use tls_worker::api::{Hello, OcspAnswer, Report, Snapshot};
+use tls_worker::api::{ClearSessions, Hello, OcspAnswer, Report, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use totals::Totals;
@@ -78,6 +80,8 @@ pub struct WorkerView {
     pub report: Arc<Report>,
     /// Why the last one ended or could not be started.
     pub last_error: Option<String>,
+    /// What it told of tables of persistence.
+    pub sessions: Sessions,
 }
 
 /// Asks the supervisor. Cheap to clone.
@@ -93,6 +97,7 @@ pub(crate) enum Request {
     Publish { snapshot: Arc<Snapshot>, reply: oneshot::Sender<Result<(), WorkerError>> },
     Listen { listeners: Vec<Listener>, reply: oneshot::Sender<()> },
     Refresh { reply: oneshot::Sender<()> },
+    ClearSessions { pool: String, which: ClearSessions, reply: oneshot::Sender<Result<u64, WorkerError>> },
     Drain { grace: Duration, reply: oneshot::Sender<()> },
 }
 
@@ -115,6 +120,11 @@ impl WorkerHandle {
     /// Have a report of now in [`Self::view`].
     pub async fn refresh(&self) -> Result<(), WorkerError> {
         self.ask(|reply| Request::Refresh { reply }).await
+    }
+
+    /// Forget entries of a pool's persistence; how many there were.
+    pub async fn clear_sessions(&self, pool: String, which: ClearSessions) -> Result<u64, WorkerError> {
+        self.ask(|reply| Request::ClearSessions { pool, which, reply }).await?
     }
 
     /// End the worker, for good.
@@ -234,6 +244,9 @@ impl Supervisor {
                 self.report().await;
                 let _ = reply.send(());
             }
+            Request::ClearSessions { pool, which, reply } => {
+                let _ = reply.send(self.clear_sessions(pool, which).await);
+            }
             Request::Drain { .. } => {}
         }
     }
@@ -244,7 +257,10 @@ impl Supervisor {
             None => self.bring_up(&snapshot).await,
         };
         match result {
-            Ok(()) => self.snapshot = snapshot,
+            Ok(()) => {
+                self.sessions().adopt(&self.snapshot, &snapshot);
+                self.snapshot = snapshot;
+            }
             // It lives and serves by the last one.
             Err(WorkerError::Rejected(reason)) if self.process.is_some() => {
                 return Err(WorkerError::Rejected(reason));
@@ -255,6 +271,23 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn sessions(&self) -> Sessions {
+        self.view.borrow().sessions.clone()
+    }
+
+    async fn clear_sessions(&mut self, pool: String, which: ClearSessions) -> Result<u64, WorkerError> {
+        if self.process.is_none() {
+            let snapshot = Arc::clone(&self.snapshot);
+            self.bring_up(&snapshot).await?;
+        }
+        let Some(process) = &mut self.process else { return Err(WorkerError::Closing) };
+        let result = process.clear_sessions(pool, which).await;
+        if let Err(error) = &result {
+            self.lost(error).await;
+        }
+        result
     }
 
     async fn listen(&mut self, listeners: Vec<Listener>) {
@@ -278,6 +311,7 @@ impl Supervisor {
         match process.report().await {
             Ok(report) => {
                 self.silent = 0;
+                self.sessions().expire(&self.snapshot, Instant::now());
                 self.totals.report(&report);
                 let all = Arc::new(self.totals.all());
                 self.view.send_modify(|view| view.report = all);
@@ -303,9 +337,14 @@ impl Supervisor {
 
     /// A process that serves by this snapshot on all listeners.
     async fn bring_up(&mut self, snapshot: &Snapshot) -> Result<(), WorkerError> {
-        let mut process = Process::start((self.launch)(), &self.hello, self.ocsp.questions.clone()).await?;
+        let (questions, sessions) = (self.ocsp.questions.clone(), self.sessions());
+        let mut process = Process::start((self.launch)(), &self.hello, questions, sessions.clone()).await?;
         // The snapshot goes first: a worker that accepts knows its services.
         process.apply(snapshot).await?;
+        // And where clients were before.
+        for (pool, entries) in sessions.messages(Instant::now()) {
+            process.restore(pool, entries).await?;
+        }
         process.listen(&self.listeners.iter().collect::<Vec<_>>()).await?;
         let first = self.view.borrow().since.is_none();
         tracing::info!(pid = process.pid, generation = snapshot.generation, "worker serves");

@@ -1,6 +1,6 @@
 //! One worker process, from its first message to its end. Every wait has a deadline.
 
-use super::WorkerError;
+use super::{Sessions, WorkerError};
 use crate::datapath::Listener;
 use crate::ocsp::Questions;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -8,7 +8,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 use tls_worker::api::wire::{self, WireError};
-use tls_worker::api::{Command, Event, Hello, ListenerInfo, OcspAnswer, Report, Snapshot, WIRE_VERSION};
+use tls_worker::api::{ClearSessions, Command, Event, Hello, ListenerInfo, OcspAnswer, Report, Session};
+use tls_worker::api::{Snapshot, WIRE_VERSION};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -42,6 +43,7 @@ impl Process {
         mut command: std::process::Command,
         hello: &Hello,
         questions: Questions,
+        sessions: Sessions,
     ) -> Result<Self, WorkerError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
         // A group of its own: an interrupt from the terminal is for us, and we drain it.
@@ -53,7 +55,7 @@ impl Process {
         ours.set_nonblocking(true).map_err(WorkerError::Spawn)?;
         let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
         let (tx, events) = mpsc::channel(16);
-        let reader = tokio::spawn(read(receiver, tx, questions));
+        let reader = tokio::spawn(read(receiver, tx, questions, sessions));
         let mut process = Self { pid: child.id().unwrap_or(0), child, sender, events, reader, started: Instant::now() };
         process.send(&Command::Hello(hello.clone()), &[]).await?;
         process
@@ -109,6 +111,21 @@ impl Process {
     /// What was found out about a client's certificate.
     pub(super) async fn answer(&mut self, answer: OcspAnswer) -> Result<(), WorkerError> {
         self.send(&Command::Ocsp(answer), &[]).await
+    }
+
+    /// Where clients were before.
+    pub(super) async fn restore(&mut self, pool: String, entries: Vec<Session>) -> Result<(), WorkerError> {
+        self.send(&Command::Sessions { pool, entries }, &[]).await
+    }
+
+    /// Forget where clients were; how many.
+    pub(super) async fn clear_sessions(&mut self, pool: String, which: ClearSessions) -> Result<u64, WorkerError> {
+        self.send(&Command::ClearSessions { pool, which }, &[]).await?;
+        let take = |event: &Event| match event {
+            Event::SessionsCleared { count } => Some(*count),
+            _ => None,
+        };
+        self.wait("clear sessions", REPORT, take).await
     }
 
     /// Ends when the process does.
@@ -175,10 +192,11 @@ impl Process {
 
 /// Reads in a task of its own, because a half-read frame cannot be taken up again. Questions of clients' certificates
 /// go another way than answers: however many there are, they are in nobody's way.
-async fn read(mut receiver: wire::Receiver, events: mpsc::Sender<Event>, questions: Questions) {
+async fn read(mut receiver: wire::Receiver, events: mpsc::Sender<Event>, questions: Questions, sessions: Sessions) {
     loop {
         match receiver.receive::<Event>().await {
             Ok((Event::Ocsp(query), _)) => questions.put(query),
+            Ok((Event::Sessions(changes), _)) => sessions.heed(changes, Instant::now()),
             Ok((event, _)) => {
                 if events.send(event).await.is_err() {
                     return;

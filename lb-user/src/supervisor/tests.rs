@@ -62,6 +62,8 @@ async fn fake_worker() -> i32 {
                 answered += 1;
                 continue;
             }
+            Told::Sessions { .. } => continue,
+            Told::ClearSessions { .. } => Event::SessionsCleared { count: 3 },
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {
                     connections_unknown: answered,

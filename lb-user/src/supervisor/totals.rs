@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use tls_worker::api::{
     AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
-    ThreadReport,
+    SessionReport, ThreadReport,
 };
 
 /// What all workers counted.
@@ -130,6 +130,18 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        sessions: matched(
+            &a.sessions,
+            &b.sessions,
+            |s| s.pool.clone(),
+            |a, b| SessionReport {
+                pool: either(&a.pool, &b.pool),
+                entries: gauges.of(b.entries),
+                lookups: labelled(&a.lookups, &b.lookups, counters),
+                removed: labelled(&a.removed, &b.removed, counters),
+                untold: counters(a.untold, b.untold),
+            },
+        ),
         authorizers: matched(
             &a.authorizers,
             &b.authorizers,
@@ -237,6 +249,7 @@ mod tests {
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
             }],
+            sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
             authorizers: vec![AuthorizerReport {
                 authorizer: "a".into(),
                 outcomes: vec![("denied".into(), failures)],
@@ -252,6 +265,7 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
+        all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
         all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all

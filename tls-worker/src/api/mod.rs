@@ -7,6 +7,7 @@
 mod authorizer;
 mod compression;
 mod edges;
+mod persistence;
 mod report;
 mod snapshot;
 mod tls_words;
@@ -28,6 +29,11 @@ pub mod edge {
     pub use crate::proxy::{ProxyFault, Read, Told, read};
 }
 
+/// Persistence, for those who try to break it.
+pub mod sessions {
+    pub use crate::persist::open_session_cookie;
+}
+
 /// What the control plane asks of HTTP itself, so that `bailey check` takes what the worker takes.
 pub mod requests {
     pub use crate::http::authorize::check as check_authorizer;
@@ -41,6 +47,7 @@ pub mod vars {
 pub use authorizer::*;
 pub use compression::*;
 pub use edges::*;
+pub use persistence::*;
 pub use report::*;
 pub use snapshot::*;
 pub use tls_words::*;
@@ -64,6 +71,20 @@ pub enum Command {
     Apply(Box<Snapshot>),
     /// What the agents found out about a client's certificate: the answer to [`Event::Ocsp`].
     Ocsp(OcspAnswer),
+    /// Entries that an earlier worker had in the table of a pool; those of a pool that has none are passed over.
+    Sessions {
+        /// Pool.
+        pool: String,
+        /// Entries.
+        entries: Vec<Session>,
+    },
+    /// Forget entries. Answered by [`Event::SessionsCleared`].
+    ClearSessions {
+        /// Pool.
+        pool: String,
+        /// Which.
+        which: ClearSessions,
+    },
     /// Answered by [`Event::Report`] within a second, with what the threads answered by then.
     Report,
     /// Accept no more, end what is idle, give the rest this long (milliseconds), then exit with 0.
@@ -129,6 +150,13 @@ pub enum Event {
     },
     /// Counters since the worker began.
     Report(Box<Report>),
+    /// What became of entries of persistence: about once a second, while there is something to tell.
+    Sessions(SessionChanges),
+    /// What [`Command::ClearSessions`] took away; [`Event::Sessions`] told of it before.
+    SessionsCleared {
+        /// Entries.
+        count: u64,
+    },
     /// A client showed a certificate whose state is to be asked of its issuer's responder. Answered by
     /// [`Command::Ocsp`] when it is known, or known that it cannot be; the worker does not wait for longer than a
     /// handshake may take.

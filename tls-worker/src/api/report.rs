@@ -52,6 +52,9 @@ pub struct Report {
     pub requests: Vec<RequestReport>,
     /// By pool and backend, summed over threads.
     pub backends: Vec<BackendReport>,
+    /// By pool that has persistence, summed over threads.
+    #[serde(default)]
+    pub sessions: Vec<SessionReport>,
     /// By authorizer, summed over threads.
     #[serde(default)]
     pub authorizers: Vec<AuthorizerReport>,
@@ -204,4 +207,19 @@ pub struct BackendReport {
     /// Failures by kind ("connect", "connect_timeout", "tls", "tls_verify", "tls_pin", "response_timeout", "reset",
     /// "idle_timeout").
     pub failures: Vec<(String, u64)>,
+}
+
+/// Persistence of one pool.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// Pool.
+    pub pool: String,
+    /// Entries in its table now.
+    pub entries: u64,
+    /// Requests and connections by what was found ("hit", "miss", "moved", "bad_cookie", "full", "none").
+    pub lookups: Vec<(String, u64)>,
+    /// Entries taken out by cause ("expired", "full", "cleared").
+    pub removed: Vec<(String, u64)>,
+    /// Changes that were not told to the control plane at once, because it was behind.
+    pub untold: u64,
 }

@@ -4,6 +4,7 @@
 use super::authorizer::Authorizer;
 use super::compression::Compression;
 use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
+use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -168,6 +169,9 @@ pub struct Pool {
     /// For connections without HTTP: the client's address goes ahead in a PROXY header of this version.
     #[serde(default)]
     pub proxy_version: Option<ProxyVersion>,
+    /// Clients that come again go to the backend that they had.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
 }
 
 /// How a backend is chosen.

@@ -4,6 +4,7 @@
 use super::body::RequestBody;
 use super::headers;
 use super::respond::Fault;
+use crate::persist::Pin;
 use crate::stats::BackendFailure;
 use crate::upstream::{Active, ConnectError, Lease, Phase, PoolView, Wants, is_refused};
 use crate::view::Answered;
@@ -23,6 +24,7 @@ pub(super) async fn forward(
     pool: &PoolView,
     slot: &mut Option<Request<RequestBody>>,
     by: &mut Answered,
+    pin: &mut Pin,
 ) -> Result<Answer, Fault> {
     // The backend that could not be reached, and what the client is told if no other one can be.
     let mut failed: Option<(std::net::SocketAddr, Fault)> = None;
@@ -31,7 +33,9 @@ pub(super) async fn forward(
     let wants = if asks_upgrade { Wants::Http1 } else { Wants::Any };
     loop {
         let fresh = again.is_some();
-        let Some(choice) = again.take().or_else(|| pool.choose(failed.map(|f| f.0)).cloned()) else {
+        let not = failed.map(|f| f.0);
+        let next = || pin.choose(pool, not, || pool.choose(not).cloned());
+        let Some(choice) = again.take().or_else(next) else {
             return Err(failed.map_or(Fault::NoBackend, |f| f.1));
         };
         by.backend = Some(choice.index);

@@ -1,7 +1,8 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
 //! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `authorize` asks whether it may go
-//! on, `forward` gets the backend's answer, `compress` makes it smaller, `upgrade` carries what comes after a 101,
-//! `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers,
+//! on, `session` finds where its client was before, `forward` gets the backend's answer, `compress` makes it smaller, `upgrade`
+//! carries what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes
+//! the edge's own answers,
 //! `gather` puts together what HTTP/2 writes.
 
 pub(crate) mod authorize;
@@ -16,12 +17,14 @@ mod headers;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod session;
 mod upgrade;
 mod websocket;
 
 use crate::compile::CompiledService;
 use crate::conn::{Client, InFlight};
 use crate::limits;
+use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
@@ -94,6 +97,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// It was asked for by CONNECT.
     websocket: Option<websocket::Handshake>,
+    /// Where the client was before.
+    pin: Pin,
     /// Who is asked first.
     authorizer: Option<usize>,
     /// How the answer may be compressed.
@@ -127,8 +132,11 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     forwarded::tell(exchange, &compiled.forwarding, &mut parts.headers);
     parts.extensions.clear();
+    let pool = view.pools[route.pool].clone();
+    let pin = session::find(exchange, &pool, &mut parts);
     Ok(Prepared {
-        pool: view.pools[route.pool].clone(),
+        pin,
+        pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
         upgrade,
         websocket,
@@ -161,8 +169,9 @@ async fn answer_in_time(
         return Ok(refusal);
     }
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by).await?;
+        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
@@ -173,6 +182,7 @@ async fn answer_in_time(
         return Err(Fault::BadGateway);
     }
     headers::rebuild_response(response.headers_mut());
+    session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let response = response.map(|incoming| {
         let body = ResponseBody::from_backend(incoming, lease, active);

@@ -9,7 +9,7 @@ pub(crate) use sum::sum;
 
 use crate::api::{
     ALL_CODINGS, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report, RequestReport,
-    ServiceReport,
+    ServiceReport, SessionReport,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -209,6 +209,12 @@ pub(crate) struct BackendStats {
     pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,
 }
 
+/// Counters of a pool's persistence.
+#[derive(Debug, Default)]
+pub(crate) struct SessionStats {
+    pub(crate) lookups: ByReason<{ SessionLookup::NAMES.len() }>,
+}
+
 /// What requests are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct RequestKey {
@@ -224,6 +230,7 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    sessions: HashMap<Arc<str>, Arc<SessionStats>>,
     authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
 }
 
@@ -243,15 +250,26 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
+    pub(crate) fn sessions(&mut self, pool: &Arc<str>) -> Arc<SessionStats> {
+        self.sessions.entry(pool.clone()).or_default().clone()
+    }
+
     /// Forget the counters that only the registry still holds, when they have become many.
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
         bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);
     }
 
     pub(crate) fn report(&self) -> Report {
+        let session = |(pool, stats): (&Arc<str>, &Arc<SessionStats>)| SessionReport {
+            pool: pool.to_string(),
+            lookups: stats.lookups.read(SessionLookup::NAMES),
+            ..SessionReport::default()
+        };
         Report {
+            sessions: self.sessions.iter().map(session).collect(),
             services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
             authorizers: self.authorizers.iter().map(|(name, stats)| stats.report(name)).collect(),
             requests: self.requests.iter().map(|(key, seconds)| request_report(key, seconds)).collect(),

@@ -18,6 +18,24 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// What persistence found.
+    SessionLookup {
+        /// The client was known.
+        Hit = "hit",
+        /// It was not, and is now.
+        Miss = "miss",
+        /// It was, and could not stay where it was.
+        Moved = "moved",
+        /// A cookie of the edge's name that does not open.
+        BadCookie = "bad_cookie",
+        /// There was no room for it.
+        Full = "full",
+        /// It has nothing to be known by.
+        None = "none",
+    }
+}
+
+reasons! {
     /// Why a TLS handshake failed.
     HandshakeFailure {
         /// Not done by the deadline.

@@ -1,6 +1,6 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport};
+use crate::api::{AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport, SessionReport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -9,6 +9,7 @@ use std::hash::Hash;
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut sessions = HashMap::new();
     let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
@@ -25,11 +26,16 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
+        for s in part.sessions {
+            let add_lookups = |to: &mut SessionReport, from: SessionReport| add_pairs(&mut to.lookups, from.lookups);
+            add(&mut sessions, s.pool.clone(), s, add_lookups);
+        }
     }
     whole.threads.sort_by_key(|t| t.index);
     whole.services = sorted(services);
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
+    whole.sessions = sorted(sessions);
     whole.authorizers = sorted(authorizers);
     whole
 }

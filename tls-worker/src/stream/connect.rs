@@ -1,6 +1,7 @@
 //! A backend for a connection without HTTP. One that cannot be reached is passed over once.
 
 use super::Client;
+use crate::persist::Pin;
 use crate::proxy::send::{self, About};
 use crate::stats::Rejection;
 use crate::upstream::{Active, Opened, PoolView, UpState, open};
@@ -22,8 +23,9 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>,
             return None;
         }
     };
+    let mut pin = Pin::by_source(pool, client.peer.ip());
     let mut failed = None;
-    while let Some(choice) = pool.choose(failed) {
+    while let Some(choice) = pin.choose(pool, failed, || pool.choose(failed).cloned()) {
         let backend = &choice.backend;
         let active = Active::begin(backend);
         match open(pool, backend, &header, through).await {

@@ -12,12 +12,15 @@ pub(crate) use pool::{Active, Lease, Wants};
 pub(crate) use sender::is_refused;
 pub(crate) use state::{Phase, UpState};
 
-use crate::api::{BackendTimeouts, Balance, ProxyVersion};
-use crate::stats::BackendStats;
+use crate::api::{BackendState, BackendTimeouts, Balance, ProxyVersion};
+use crate::clock;
+use crate::persist::Pinning;
+use crate::stats::{BackendStats, SessionStats};
 use crate::tls::{UpstreamConfigs, UpstreamIdentity};
 use balance::Candidate;
 use pool::Kept;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,9 +108,26 @@ pub(crate) struct PoolView {
     /// A PROXY header goes ahead of a connection without HTTP.
     pub(crate) proxy_version: Option<ProxyVersion>,
     pub(crate) max_idle: usize,
+    /// Where clients are known again.
+    pub(crate) pins: Option<PinsView>,
+}
+
+/// Persistence of a pool in a generation.
+pub(crate) struct PinsView {
+    pub(crate) pinning: Arc<Pinning>,
+    pub(crate) stats: Arc<SessionStats>,
+    /// Place and state of every backend.
+    pub(crate) backends: HashMap<SocketAddr, (usize, BackendState)>,
 }
 
 impl PoolView {
+    /// A backend, if it keeps the clients that it has.
+    pub(crate) fn keeps(&self, address: SocketAddr) -> Option<&Choice> {
+        let pins = self.pins.as_ref()?;
+        let (index, state) = *pins.backends.get(&address)?;
+        if pins.pinning.keeps(address, state, clock::now()) { self.all.get(index) } else { None }
+    }
+
     /// The next backend, other than the one that just failed.
     pub(crate) fn choose(&self, not: Option<SocketAddr>) -> Option<&Choice> {
         let candidates = self.up.iter().filter(|c| Some(c.backend.address) != not);

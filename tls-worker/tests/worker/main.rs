@@ -17,6 +17,7 @@ mod http;
 mod misdirected;
 mod ocsp;
 mod passthrough;
+mod sessions;
 mod streams;
 mod timeouts;
 mod tls;

@@ -3,4 +3,5 @@
 pub(super) mod authorizer;
 pub(super) mod clients;
 pub(super) mod compression;
+pub(super) mod persistence;
 pub(super) mod text;

@@ -129,6 +129,8 @@ pub struct FileContents {
     pub(in crate::config) authorities: BTreeMap<PathBuf, Arc<[Der]>>,
     /// Revocation lists, by path.
     pub(in crate::config) crls: BTreeMap<PathBuf, Arc<[Der]>>,
+    /// Keys of sessions' cookies, by path.
+    pub(in crate::config) session_keys: BTreeMap<PathBuf, Arc<[Secret]>>,
     /// The host's own roots, once they were asked for.
     pub(in crate::config) system: Option<Arc<[Der]>>,
 }

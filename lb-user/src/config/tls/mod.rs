@@ -13,3 +13,4 @@ pub(super) mod upstream;
 pub(super) mod words;
 
 pub(super) use headers::client_cert_headers;
+pub(super) use tickets::keys as ticket_keys;

@@ -15,7 +15,7 @@ const HELP: &str = "a key a line, the newest last: openssl rand -base64 48 >> FI
 
 /// The keys that count, the one that encrypts first. It is the last but one, so that a new key can be appended on every
 /// edge before any of them uses it; of a single key that one.
-pub(super) fn keys(bytes: &[u8]) -> Result<Vec<Secret>, Bad> {
+pub(in crate::config) fn keys(bytes: &[u8]) -> Result<Vec<Secret>, Bad> {
     let bad = |message: String| Bad { message, help: HELP.into() };
     let mut keys: Vec<Zeroizing<Vec<u8>>> = Vec::new();
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {

@@ -14,6 +14,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::exchange::Exchange;
 use super::forward;
 use super::respond::Fault;
+use crate::persist::Pin;
 use crate::stats::{AuthorizerOutcome, AuthorizerStats, CacheUse, CalloutFailure, Rejection};
 use crate::upstream::PoolView;
 use crate::view::Answered;
@@ -159,7 +160,7 @@ async fn call(
     stats: &AuthorizerStats,
 ) -> Result<Verdict, CalloutFailure> {
     let began = Instant::now();
-    let answer = forward::forward(pool, &mut Some(question), &mut Answered::default()).await;
+    let answer = forward::forward(pool, &mut Some(question), &mut Answered::default(), &mut Pin::default()).await;
     let verdict = match answer {
         Ok(forward::Answer { response, lease, active }) => {
             let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));

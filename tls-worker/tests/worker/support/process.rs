@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use tls_worker::api::wire::{self, Receiver, Sender};
-use tls_worker::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, ThreadInfo, WIRE_VERSION};
+use tls_worker::api::{
+    Command, Event, Hello, ListenerInfo, Report, SessionChanges, Snapshot, ThreadInfo, WIRE_VERSION,
+};
 use tokio::net::UnixStream;
 
 /// A worker process; killed when dropped.
@@ -15,6 +17,8 @@ pub(crate) struct Worker {
     receiver: Receiver,
     generation: u64,
     next_listener: u64,
+    /// What it said of tables of persistence.
+    pub(crate) sessions: Vec<SessionChanges>,
 }
 
 impl Drop for Worker {
@@ -41,7 +45,7 @@ impl Worker {
     /// A worker with so many threads, not pinned.
     pub(crate) async fn start(threads: u32) -> Worker {
         let (child, sender, receiver) = spawn();
-        let mut worker = Worker { child, sender, receiver, generation: 0, next_listener: 0 };
+        let mut worker = Worker { child, sender, receiver, generation: 0, next_listener: 0, sessions: Vec::new() };
         let threads = (0..threads).map(|index| ThreadInfo { index, cpu: None }).collect();
         let log = std::env::var("WORKER_LOG").ok().or(Some("warn".into()));
         worker.send(Command::Hello(Hello { version: WIRE_VERSION, threads, log })).await;
@@ -54,7 +58,12 @@ impl Worker {
     }
 
     pub(crate) async fn event(&mut self) -> Event {
-        soon("an event", self.receiver.receive()).await.unwrap().0
+        loop {
+            match soon("an event", self.receiver.receive()).await.unwrap().0 {
+                Event::Sessions(changes) => self.sessions.push(changes),
+                event => return event,
+            }
+        }
     }
 
     /// A listener of a thread, on a free port of this address.

@@ -1,0 +1,50 @@
+//! `/v1/sessions/POOL`: who a pool's persistence knows.
+
+use super::api::{MAX_SESSIONS_LISTED, SESSIONS_LISTED, SessionList, SessionRow};
+use super::server::Refused;
+use crate::reconcile::State;
+use hyper::StatusCode;
+use tls_worker::api::PersistBy;
+
+/// The pool's persistence has a table, or is none of them.
+pub(super) fn known(edge: &State, name: &str) -> Result<(), Refused> {
+    let Some(pool) = edge.config.pool(name) else {
+        return Err(super::server::unknown("pool", name, edge.config.pools.iter().map(|p| p.name.as_str())));
+    };
+    let (error, hint) = match &pool.persistence {
+        None => ("has no persistence", "add a table [pool.NAME.persistence]"),
+        Some(persistence) if matches!(persistence.by, PersistBy::Cookie(_)) => {
+            ("seals its cookies, and keeps no table", "clients forget theirs; new keys end every one of them")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Refused::new(StatusCode::CONFLICT, format!("pool {name:?} {error}"), Some(hint)))
+}
+
+/// `query`: `limit=N` and `after=KEY`.
+pub(super) fn list(edge: &State, pool: &str, query: &str) -> Result<SessionList, Refused> {
+    known(edge, pool)?;
+    let (mut limit, mut after) = (SESSIONS_LISTED, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "after" => after = Some(value.into_owned()),
+            "limit" => {
+                limit = value.parse().ok().filter(|n| (1..=MAX_SESSIONS_LISTED).contains(n)).ok_or_else(|| {
+                    let error = format!("limit {value:?} is not a number from 1 to {MAX_SESSIONS_LISTED}");
+                    Refused::new(StatusCode::BAD_REQUEST, error, None)
+                })?;
+            }
+            _ => {
+                let error = format!("unknown parameter {name:?}");
+                return Err(Refused::new(StatusCode::BAD_REQUEST, error, Some("there are `limit` and `after`")));
+            }
+        }
+    }
+    let (sessions, total) = edge.worker.sessions.list(pool, after.as_deref(), limit);
+    let row = |session: tls_worker::api::Session| SessionRow {
+        key: session.key,
+        backend: session.backend,
+        idle_seconds: session.idle_ms / 1_000,
+    };
+    Ok(SessionList { pool: pool.to_owned(), total, sessions: sessions.into_iter().map(row).collect() })
+}
