@@ -99,7 +99,7 @@ impl Seal {
         let (port, ip) = rest.split_first_chunk::<PORT>()?;
         let ip = match *ip {
             [a, b, c, d] => IpAddr::from([a, b, c, d]),
-            _ => IpAddr::from(<[u8; 16]>::try_from(&*ip).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(ip).ok()?),
         };
         let made = u64::from_be_bytes(*made);
         let backend = SocketAddr::new(ip, u16::from_be_bytes(*port));
