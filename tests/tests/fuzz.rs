@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use lb_user::cert::{Facts, blocks::blocks, chain, pair};
 use lb_user::ocsp::{Question, check_response};
+use tls_worker::api::http1::guard_requests;
 use tls_worker::api::sessions::open_session_cookie;
 use tls_worker::api::tls::{HelloReader, HelloStep, client_cert_value, client_hello};
 use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, Secret, wire};
@@ -191,4 +192,59 @@ fn client_certificate() {
             assert!(told.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{field:?}: {told:?}");
         }
     });
+}
+
+/// What a client sends over HTTP/1.1: in whatever portions it comes, the same passes, and hyper's parser finds as many
+/// requests in it as the guard did.
+#[test]
+fn http1_requests() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let whole = guard_requests(input, input.len());
+        for portion in [1, 7] {
+            assert_eq!(guard_requests(input, portion), whole);
+        }
+        let (passed, heads, _) = whole;
+        assert_eq!(requests(&passed), heads, "{}", String::from_utf8_lossy(&passed));
+    });
+}
+
+/// How many headers stand in these bytes, the last body perhaps cut.
+fn requests(mut bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(n)) = request.parse(bytes) else { return count };
+        count += 1;
+        let target = request.path.unwrap();
+        assert!(target.parse::<http::Uri>().is_ok() || target.is_ascii(), "{target}");
+        let field = |name: &str| request.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+        let chunked = field("transfer-encoding").is_some();
+        let length = field("content-length").map_or(0, |text| std::str::from_utf8(text).unwrap().parse().unwrap());
+        assert!(!(chunked && field("content-length").is_some()));
+        bytes = &bytes[n..];
+        let body = if chunked { chunks(bytes) } else { Some(length) };
+        let Some(rest) = body.and_then(|n| bytes.get(n..)) else { return count };
+        bytes = rest;
+    }
+}
+
+/// Length of a chunked body, if it is whole.
+fn chunks(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let Ok(httparse::Status::Complete((n, size))) = httparse::parse_chunk_size(bytes.get(at..)?) else {
+            return None;
+        };
+        at += n;
+        if size == 0 {
+            break;
+        }
+        at = at.checked_add(usize::try_from(size).ok()?)?.checked_add(2)?;
+    }
+    let mut trailers = [httparse::EMPTY_HEADER; 64];
+    match httparse::parse_headers(bytes.get(at..)?, &mut trailers) {
+        Ok(httparse::Status::Complete((n, _))) => Some(at + n),
+        _ => None,
+    }
 }

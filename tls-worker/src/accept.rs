@@ -78,7 +78,8 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         return;
     }
     let _ = stream.set_nodelay(true);
-    let state = Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts));
+    let state =
+        Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts, &compiled.limits));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
     let arrived =
@@ -138,7 +139,7 @@ impl Arrived {
         let Arrived { thread, view, index, state, registration, stream, peer, local, incoming_cpu } = self;
         let service = view.services[index].clone();
         let compiled = &view.compiled.services[index];
-        if let Some(limits) = &compiled.limits {
+        if let Some(limits) = &compiled.client_limits {
             match limits.connect(peer.ip(), &service.stats) {
                 Some(hold) => state.hold(hold),
                 None => return,

@@ -3,8 +3,8 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, Mode, ProxyVersion, Snapshot,
-    TicketKeys,
+    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy,
+    ProxyVersion, Snapshot, TicketKeys,
 };
 use crate::http::authorize;
 use crate::http::forwarded::Forwarding;
@@ -75,7 +75,9 @@ pub(crate) struct CompiledService {
     pub(crate) max_connections: u64,
     pub(crate) proxy_header: Option<Arc<ProxyRules>>,
     pub(crate) forwarding: Forwarding,
-    pub(crate) limits: Option<Limits>,
+    pub(crate) client_limits: Option<Limits>,
+    pub(crate) path: PathPolicy,
+    pub(crate) limits: HttpLimits,
 }
 
 /// An [`api::Route`], ready.
@@ -156,7 +158,7 @@ impl Compiled {
     /// Forget what limits need not remember. No thread of requests does this.
     pub(crate) fn sweep(&self) {
         let now = limits::now();
-        self.services.iter().filter_map(|service| service.limits.as_ref()).for_each(|limits| limits.sweep(now));
+        self.services.iter().filter_map(|service| service.client_limits.as_ref()).for_each(|limits| limits.sweep(now));
     }
 
     fn compile_service(
@@ -208,7 +210,9 @@ impl Compiled {
             max_connections: service.max_connections_per_thread.into(),
             proxy_header: service.proxy_header.as_ref().map(|rules| Arc::new(proxy_rules(rules))),
             forwarding: Forwarding::new(&service.forwarding)?,
-            limits: Limits::new(&service.limits, before.and_then(|before| before.limits.as_ref())),
+            client_limits: Limits::new(&service.client_limits, before.and_then(|before| before.client_limits.as_ref())),
+            path: service.path,
+            limits: service.limits,
         })
     }
 

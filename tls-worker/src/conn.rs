@@ -1,11 +1,12 @@
 //! What is known of one client connection: times for its deadlines ([`ConnState`], carried by its socket), its place
 //! among the thread's open ones ([`Registration`]), and what a request on it needs ([`Client`]).
 
-use crate::api::{ClientCertField, ClientTimeouts};
-use crate::clock::{self, Millis};
-use crate::io::Meter;
-use crate::limits::Hold;
-use crate::stats::{ClientTimeout, Counter, Rejection, ServiceStats, ThreadStats};
+mod state;
+
+pub(crate) use state::{ConnState, InFlight};
+
+use crate::api::ClientCertField;
+use crate::stats::Rejection;
 use crate::thread::Thread;
 use crate::tls::{Peer, ServiceTls};
 use crate::view::{ServiceView, View};
@@ -13,157 +14,8 @@ use http::HeaderValue;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Waker};
-
-/// Times of one client connection, and what counts it as open: the socket's end is its end.
-#[derive(Debug)]
-pub(crate) struct ConnState {
-    service: Arc<ServiceStats>,
-    thread: Arc<ThreadStats>,
-    header_timeout: Millis,
-    idle_timeout: Millis,
-    /// Last byte in either direction.
-    last_io: Counter,
-    /// First byte of a request whose header is not whole yet; 0: none.
-    head_since: Counter,
-    /// End of the last request, or accept.
-    idle_since: Counter,
-    in_flight: Counter,
-    /// Bytes of TCP since accept.
-    read: Counter,
-    /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
-    multiplexed: Counter,
-    /// What counts it towards limits of clients.
-    hold: OnceLock<Hold>,
-}
-
-impl ConnState {
-    pub(crate) fn new(service: Arc<ServiceStats>, thread: Arc<ThreadStats>, timeouts: &ClientTimeouts) -> Self {
-        service.connections.inc();
-        service.active.inc();
-        thread.active.inc();
-        let state = ConnState {
-            service,
-            thread,
-            header_timeout: clock::millis(timeouts.header),
-            idle_timeout: clock::millis(timeouts.idle),
-            last_io: Counter::default(),
-            head_since: Counter::default(),
-            idle_since: Counter::default(),
-            in_flight: Counter::default(),
-            read: Counter::default(),
-            multiplexed: Counter::default(),
-            hold: OnceLock::new(),
-        };
-        state.last_io.set(clock::now());
-        state.idle_since.set(clock::now());
-        state
-    }
-
-    /// It counts towards limits of clients for as long as this lives.
-    pub(crate) fn hold(&self, hold: Hold) {
-        // Once for a connection.
-        let _ = self.hold.set(hold);
-    }
-
-    /// Its PROXY header is read; of the bytes that came, so many are what follows.
-    pub(crate) fn header_read(&self, rest: usize) {
-        self.read.set(rest as u64);
-    }
-
-    /// The connection speaks HTTP/2 from here on.
-    pub(crate) fn set_multiplexed(&self) {
-        self.multiplexed.set(1);
-        self.head_since.set(0);
-    }
-
-    /// Bytes of HTTP came in.
-    pub(crate) fn plain_bytes_read(&self) {
-        if self.in_flight.get() == 0 && self.head_since.get() == 0 && self.multiplexed.get() == 0 {
-            self.head_since.set(clock::now());
-        }
-    }
-
-    /// Bytes of TCP that came since accept.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.read.get()
-    }
-
-    /// What ends this connection next, and when.
-    pub(crate) fn deadline(&self) -> (Millis, ClientTimeout) {
-        if self.in_flight.get() > 0 {
-            (self.last_io.get() + self.idle_timeout, ClientTimeout::Idle)
-        } else if self.head_since.get() > 0 {
-            (self.head_since.get() + self.header_timeout, ClientTimeout::Header)
-        } else if self.multiplexed.get() > 0 {
-            (self.idle_since.get() + self.idle_timeout, ClientTimeout::Idle)
-        } else {
-            (self.idle_since.get().max(self.last_io.get()) + self.idle_timeout, ClientTimeout::Idle)
-        }
-    }
-
-    /// The shortest of its timeouts.
-    pub(crate) fn shortest(&self) -> Millis {
-        self.header_timeout.min(self.idle_timeout)
-    }
-
-    /// Whether no request is open on it.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.in_flight.get() == 0
-    }
-
-    /// Last byte in either direction.
-    pub(crate) fn last_io(&self) -> Millis {
-        self.last_io.get()
-    }
-
-    /// Idle timeout.
-    pub(crate) fn idle_timeout(&self) -> Millis {
-        self.idle_timeout
-    }
-
-    /// Counters of its service.
-    pub(crate) fn stats(&self) -> &ServiceStats {
-        &self.service
-    }
-}
-
-impl Meter for ConnState {
-    fn read(&self, n: usize) {
-        self.service.received.add(n as u64);
-        self.read.add(n as u64);
-        self.last_io.set(clock::now());
-    }
-
-    fn wrote(&self, n: usize) {
-        self.service.sent.add(n as u64);
-        self.last_io.set(clock::now());
-    }
-
-    fn closed(&self) {
-        self.service.active.dec();
-        self.thread.active.dec();
-    }
-}
-
-/// A request that is open: from its header to the end of its response.
-pub(crate) struct InFlight(Arc<ConnState>);
-
-impl InFlight {
-    pub(crate) fn begin(state: &Arc<ConnState>) -> Self {
-        state.head_since.set(0);
-        state.in_flight.inc();
-        InFlight(state.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
-        self.0.idle_since.set(clock::now());
-    }
-}
 
 /// What a connection is asked to do from outside of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,6 @@
-//! Streams that note what passes: [`Metered`] around the TCP socket (bytes as TCP carries them, time of the last
-//! one), [`Plain`] around what HTTP is read from (first byte of a request).
+//! [`Metered`], a stream around the TCP socket that notes what passes: bytes as TCP carries them, and when.
 
-use crate::conn::ConnState;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +13,8 @@ pub(crate) trait Meter {
     fn read(&self, n: usize);
     /// So many bytes were written.
     fn wrote(&self, n: usize);
+    /// Nothing can be written now.
+    fn blocked(&self) {}
     /// The stream is closed.
     fn closed(&self);
 }
@@ -44,6 +44,15 @@ impl<T, M: Meter> Metered<T, M> {
 
     pub(crate) fn get_ref(&self) -> &T {
         &self.inner
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(n)) => self.meter.wrote(*n),
+            Poll::Pending => self.meter.blocked(),
+            Poll::Ready(Err(_)) => {}
+        }
+        written
     }
 }
 
@@ -80,9 +89,8 @@ impl<T: AsyncRead + Unpin, M: Meter> AsyncRead for Metered<T, M> {
 
 impl<T: AsyncWrite + Unpin, M: Meter> AsyncWrite for Metered<T, M> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.meter.wrote(n);
-        Poll::Ready(Ok(n))
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -91,68 +99,11 @@ impl<T: AsyncWrite + Unpin, M: Meter> AsyncWrite for Metered<T, M> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // One buffer is the common case, and send(2) costs the kernel less than writev(2).
-        let n = match bufs {
-            [one] => ready!(Pin::new(&mut self.inner).poll_write(cx, one))?,
-            _ => ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?,
+        let written = match bufs {
+            [one] => Pin::new(&mut self.inner).poll_write(cx, one),
+            _ => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
         };
-        self.meter.wrote(n);
-        Poll::Ready(Ok(n))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// The stream that a client's HTTP is read from, with bytes in front of it that were read to see what it is.
-pub(crate) struct Plain<T> {
-    inner: T,
-    read_before: Bytes,
-    state: Arc<ConnState>,
-}
-
-impl<T> Plain<T> {
-    pub(crate) fn new(inner: T, read_before: Bytes, state: Arc<ConnState>) -> Self {
-        Plain { inner, read_before, state }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Plain<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if self.read_before.is_empty() {
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        } else {
-            let n = self.read_before.len().min(buf.remaining());
-            buf.put_slice(&self.read_before[..n]);
-            self.read_before.advance(n);
-        }
-        if buf.filled().len() > before {
-            self.state.plain_bytes_read();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Plain<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -19,6 +19,7 @@ mod io;
 mod limits;
 mod networks;
 mod persist;
+mod pipeline;
 mod proxy;
 mod stats;
 mod stream;

@@ -265,7 +265,8 @@ impl Thread {
         let view = self.view.borrow();
         for service in &mut report.services {
             let compiled = view.place_of(&service.service).map(|index| &view.compiled.services[index]);
-            service.limited_sources = compiled.and_then(|s| s.limits.as_ref()).map_or(0, |limits| limits.sources());
+            service.limited_sources =
+                compiled.and_then(|s| s.client_limits.as_ref()).map_or(0, |limits| limits.sources());
         }
     }
 

@@ -20,7 +20,7 @@ const OUTER_MTU: RangeInclusive<u32> = 596..=65_535;
 /// Keys of this mode alone.
 const OWN: [&str; 7] = ["protocols", "forward", "hash", "table_size", "drain", "udp_idle", "outer_mtu"];
 /// Keys of the other modes alone.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "certificates",
     "tls_policy",
     "min_tls",
@@ -35,6 +35,7 @@ const OTHERS: [&str; 14] = [
     "served_by_header",
     "max_connections",
     "timeouts",
+    "http",
 ];
 
 /// A forwarded service, and where its words stand.

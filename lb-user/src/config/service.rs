@@ -4,6 +4,7 @@ use super::files::Files;
 use super::host::Host;
 use super::http::clients::{Clients, clients};
 use super::http::compression::compression;
+use super::http::limits;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
@@ -107,7 +108,8 @@ fn terminated(
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);
     let max_connections_per_thread = section.integer(p, "max_connections", 1..=1_000_000).unwrap_or(65_536);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
-    let Clients { proxy_header, forwarding, limits } = clients(section, p, mode);
+    let (path, limits) = limits::http(section, p, mode, &timeouts);
+    let Clients { proxy_header, forwarding, limits: client_limits } = clients(section, p, mode);
     forward::refuse_own(section, p);
     Some(Terminated {
         service: Service {
@@ -121,6 +123,8 @@ fn terminated(
             max_connections_per_thread,
             proxy_header,
             forwarding,
+            client_limits,
+            path,
             limits,
         },
         places,

@@ -3,6 +3,7 @@
 mod authorizer;
 mod clients;
 mod forward;
+mod limits;
 mod persistence;
 mod refresh;
 mod tls;

@@ -19,7 +19,7 @@ pub(super) fn families(edge: &State) -> Vec<Family> {
         for (word, count) in &service.limited {
             over.add(named("limit", word), *count);
         }
-        let limits = edge.config.services.iter().find(|one| one.name == service.service).map(|one| &one.limits);
+        let limits = edge.config.services.iter().find(|one| one.name == service.service).map(|one| &one.client_limits);
         let limited = limits.is_some_and(|l| l.source_connections.is_some() || l.source_requests.is_some());
         if limited || service.limited_sources > 0 {
             sources.add([("service", service.service.clone())], service.limited_sources);

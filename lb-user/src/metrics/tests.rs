@@ -46,6 +46,7 @@ fn full() -> State {
             proxy_headers: some("untrusted"),
             limited: some("source_requests"),
             limited_sources: 3,
+            http2_abuse: some("ping"),
             compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
             compression_busy: 1,
             ..Default::default()

@@ -112,6 +112,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 proxy_headers: labelled(&a.proxy_headers, &b.proxy_headers, counters),
                 limited: labelled(&a.limited, &b.limited, counters),
                 limited_sources: gauges.of(b.limited_sources),
+                http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
             },

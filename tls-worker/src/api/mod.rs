@@ -7,6 +7,7 @@
 mod authorizer;
 mod compression;
 mod edges;
+mod http_limits;
 mod persistence;
 mod report;
 mod snapshot;
@@ -29,6 +30,11 @@ pub mod edge {
     pub use crate::proxy::{ProxyFault, Read, Told, read};
 }
 
+/// For those who try to break what reads a client's bytes.
+pub mod http1 {
+    pub use crate::http::guard::guard_requests;
+}
+
 /// Persistence, for those who try to break it.
 pub mod sessions {
     pub use crate::persist::open_session_cookie;
@@ -47,6 +53,7 @@ pub mod vars {
 pub use authorizer::*;
 pub use compression::*;
 pub use edges::*;
+pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;
 pub use snapshot::*;

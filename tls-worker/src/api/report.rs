@@ -142,7 +142,7 @@ pub struct ServiceReport {
     /// Requests that got an answer from the edge itself before any route was chosen, and connections without HTTP that
     /// found no way, by reason.
     pub rejected: Vec<(String, u64)>,
-    /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle").
+    /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle", "send", "age").
     pub timeouts: Vec<(String, u64)>,
     /// Connections that begin, or may begin, with a PROXY header, by what came of it.
     #[serde(default)]
@@ -153,6 +153,10 @@ pub struct ServiceReport {
     /// Sources that limits remember now. One thread tells it for all.
     #[serde(default)]
     pub limited_sources: u64,
+    /// HTTP/2 connections that were ended for what the client did too much of ("reset", "ping", …), and streams
+    /// ("stall").
+    #[serde(default)]
+    pub http2_abuse: Vec<(String, u64)>,
     /// Compressed answers, by coding.
     #[serde(default)]
     pub compression: Vec<CompressionReport>,

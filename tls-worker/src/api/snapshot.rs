@@ -4,6 +4,7 @@
 use super::authorizer::Authorizer;
 use super::compression::Compression;
 use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
+use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,13 @@ pub struct Service {
     pub forwarding: Forwarding,
     /// Connections and rates of requests.
     #[serde(default)]
-    pub limits: ClientLimits,
+    pub client_limits: ClientLimits,
+    /// What becomes of paths.
+    #[serde(default)]
+    pub path: PathPolicy,
+    /// What clients may send.
+    #[serde(default)]
+    pub limits: HttpLimits,
 }
 
 /// Address and port of a service.

@@ -1,12 +1,14 @@
-//! Bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+//! The answers' bodies on their way through: not copied, not gathered, only watched for whose turn it is.
+
+pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
+use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
 use crate::stats::{BackendFailure, ServiceStats};
 use crate::thread::Thread;
 use crate::upstream::{Active, Lease, UpState};
-use crate::view::View;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,71 +18,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A client's body on its way to a backend.
-pub(crate) struct RequestBody {
-    /// None: empty.
-    incoming: Option<Incoming>,
-    /// The connection that it is sent on.
-    state: Option<Arc<UpState>>,
-    /// What the request is served by.
-    view: Option<Rc<View>>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, view: Rc<View>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view) }
-    }
-
-    pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None }
-    }
-
-    /// It is to be sent on this connection.
-    pub(crate) fn attach(&mut self, state: Arc<UpState>) {
-        self.state = Some(state);
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let RequestBody { incoming: Some(incoming), state, view } = &mut *self else { return Poll::Ready(None) };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if let Some(state) = state {
-            match &polled {
-                Poll::Pending => state.upload(true),
-                Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => state.upload(false),
-                Poll::Ready(Some(Ok(_)) | None) => state.uploaded(),
-                Poll::Ready(Some(Err(_))) => state.client_broke(),
-            }
-        }
-        if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    in_flight: Option<InFlight>,
     /// When it is to end, as a call of gRPC.
     deadline: Option<Pin<Box<Sleep>>>,
-    in_flight: Option<InFlight>,
+    /// Who is told when it waits for its client.
+    held: Option<Rc<Held>>,
 }
 
 /// Why a response's body broke off.
@@ -109,11 +55,11 @@ enum Kind {
 
 impl ResponseBody {
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None, deadline: None }
+        ResponseBody { kind: Kind::Empty, in_flight: None, held: None, deadline: None }
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None, deadline: None }
+        ResponseBody { kind: Kind::Text(text), in_flight: None, held: None, deadline: None }
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -121,7 +67,26 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody { kind: Kind::Backend { incoming, held: Some((lease, active)) }, in_flight: None, deadline: None }
+        ResponseBody {
+            kind: Kind::Backend { incoming, held: Some((lease, active)) },
+            in_flight: None,
+            held: None,
+            deadline: None,
+        }
+    }
+
+    /// Compress what is yet to come of a body.
+    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
+        match Compressing::new(body, coding, thread, stats) {
+            Ok(compressing) => ResponseBody {
+                kind: Kind::Compressed(Box::new(compressing)),
+                in_flight: None,
+                held: None,
+                deadline: None,
+            },
+            // Its header says that it is compressed: what follows cannot be anything else.
+            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None, deadline: None },
+        }
     }
 
     /// It ends with the trailers of an overdue call when the backend has not ended it by then.
@@ -132,28 +97,25 @@ impl ResponseBody {
         self
     }
 
-    /// Compress what is yet to come of a body.
-    pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
-        match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => {
-                ResponseBody { kind: Kind::Compressed(Box::new(compressing)), in_flight: None, deadline: None }
-            }
-            // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, deadline: None },
-        }
-    }
-
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// Tell when it waits for its client.
+    pub(super) fn watch(&mut self, held: Rc<Held>) {
+        self.held = Some(held);
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn tell(&self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        match (&self.held, polled) {
+            (Some(held), Poll::Ready(Some(Ok(_)))) if !self.is_end_stream() => held.by_client(),
+            (Some(held), _) => held.by_nobody(),
+            (None, _) => {}
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let ResponseBody { kind, deadline, .. } = &mut *self;
         let (incoming, held) = match kind {
             Kind::Empty => return Poll::Ready(None),
@@ -188,6 +150,17 @@ impl Body for ResponseBody {
             }
         }
         polled.map_err(BodyError::Backend)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_kind(cx);
+        self.tell(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,7 +5,7 @@
 //! them is, to the nearest. What stands before it anybody may have written.
 
 use super::exchange::Exchange;
-use super::headers::host_of;
+use super::normalise::host_of;
 use crate::api;
 use crate::networks::Networks;
 use http::{HeaderMap, HeaderName, HeaderValue, header};

@@ -4,6 +4,7 @@
 //! The stream's owner polls the connection, which writes into the buffer, and then [`Gather::poll_out`], which sends it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -36,6 +37,23 @@ impl<T> Clone for Gather<T> {
 impl<T: AsyncWrite + Unpin> Gather<T> {
     pub(super) fn new(stream: T) -> Self {
         Gather(Rc::new(RefCell::new(Inner { stream, buffer: Vec::new(), sent: 0, last: 0, unflushed: false })))
+    }
+
+    /// Ask the stream something.
+    pub(super) fn with<A>(&self, ask: impl FnOnce(&T) -> A) -> A {
+        ask(&self.0.borrow().stream)
+    }
+
+    /// Send what was gathered and then `last`, if the last thing that was gathered is whole, and close.
+    pub(super) async fn end_with(&self, last: &[u8]) -> io::Result<()> {
+        {
+            let mut inner = self.0.borrow_mut();
+            if inner.buffer.len() < BOUND {
+                inner.buffer.extend_from_slice(last);
+            }
+        }
+        poll_fn(|cx| self.poll_out(cx)).await?;
+        poll_fn(|cx| Pin::new(&mut self.0.borrow_mut().stream).poll_shutdown(cx)).await
     }
 
     /// Send what was gathered. Pending: the task is woken when the stream takes more.
@@ -123,7 +141,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]

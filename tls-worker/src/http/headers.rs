@@ -1,62 +1,14 @@
-//! What a request must be, and how it and its answer are rebuilt for the other side: nothing that belongs to one
-//! connection passes, and what the edge says about the client is never taken from the client.
+//! How a request and its answer are rebuilt for the other side: nothing that belongs to one connection passes, and what
+//! the edge says about the client is never taken from the client.
 
 use super::respond::Fault;
-use super::websocket;
 use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::stats::Rejection;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 use http_body::Body;
-
-/// See that a request may be served; its authority, as the client wrote it.
-pub(super) fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
-    let tunnel = *request.method() == Method::CONNECT && !websocket::is_asked(request);
-    if tunnel || *request.method() == Method::TRACE {
-        return Err(Fault::Rejected(Rejection::Method));
-    }
-    let path = request.uri().path();
-    let of_server = path == "*" && *request.method() == Method::OPTIONS;
-    if !path.starts_with('/') && !of_server {
-        return Err(Fault::Rejected(Rejection::Target));
-    }
-    let wrong = Fault::Rejected(Rejection::Host);
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next(), request.uri().authority()) {
-        (Some(_), Some(_), _) => Err(wrong),
-        (Some(host), None, None) => Ok(host.clone()),
-        (Some(host), None, Some(authority)) if host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
-            Ok(host.clone())
-        }
-        (None, None, Some(authority)) if request.version() == Version::HTTP_2 => {
-            HeaderValue::from_str(authority.as_str()).map_err(|_| wrong)
-        }
-        _ => Err(wrong),
-    }
-}
-
-/// The host in an authority, without its port.
-pub(super) fn host_of(authority: &HeaderValue) -> Result<&str, Fault> {
-    let wrong = Fault::Rejected(Rejection::Host);
-    let text = authority.to_str().map_err(|_| wrong)?;
-    let (host, port, known) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or(wrong)?;
-            let known = host.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-            (host, port, known)
-        }
-        None => {
-            let end = text.find(':').unwrap_or(text.len());
-            let known = text[..end].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-            (&text[..end], &text[end..], known)
-        }
-    };
-    let port = port.strip_prefix(':').unwrap_or(if port.is_empty() { "0" } else { "x" });
-    let port_known = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    if known && port_known && !host.is_empty() && host.len() <= 255 { Ok(host) } else { Err(wrong) }
-}
 
 /// The protocol that an HTTP/1.1 request asks to switch to. HTTP/2 in clear text is not among them: behind such a
 /// tunnel, requests would pass that nobody looked at.

@@ -11,71 +11,6 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     builder.body(()).unwrap()
 }
 
-fn rejection<T: std::fmt::Debug>(result: Result<T, Fault>) -> Option<Rejection> {
-    match result {
-        Ok(_) => None,
-        Err(Fault::Rejected(reason)) => Some(reason),
-        Err(other) => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn exactly_one_agreeing_host_is_needed() {
-    let bad = Some(Rejection::Host);
-    for (uri, hosts, expected) in [
-        ("/", &["a.test"][..], None),
-        ("/", &[], bad),
-        ("/", &["a.test", "a.test"], bad),
-        ("http://A.test/", &["a.test"], None),
-        ("http://b.test/", &["a.test"], bad),
-        ("http://a.test/", &[], bad),
-    ] {
-        let headers: Vec<_> = hosts.iter().map(|h| ("host", *h)).collect();
-        assert_eq!(rejection(check(&request(uri, &headers))), expected, "{uri} {hosts:?}");
-    }
-    let mut h2 = request("https://a.test/", &[]);
-    *h2.version_mut() = Version::HTTP_2;
-    assert_eq!(check(&h2).unwrap(), "a.test");
-    h2.headers_mut().insert(header::HOST, HeaderValue::from_static("b.test"));
-    assert_eq!(rejection(check(&h2)), bad);
-}
-
-#[test]
-fn connect_trace_and_strange_targets_are_refused() {
-    let with = |method, uri| {
-        let mut r = request(uri, &[("host", "a")]);
-        *r.method_mut() = method;
-        rejection(check(&r))
-    };
-    assert_eq!(with(Method::TRACE, "/"), Some(Rejection::Method));
-    assert_eq!(with(Method::CONNECT, "a:443"), Some(Rejection::Method));
-    assert_eq!(with(Method::OPTIONS, "*"), None);
-    assert_eq!(with(Method::GET, "*"), Some(Rejection::Target));
-}
-
-#[test]
-fn the_host_of_an_authority() {
-    for (text, host) in [
-        ("a.test", Some("a.test")),
-        ("a.test:8443", Some("a.test")),
-        ("[2001:db8::1]", Some("2001:db8::1")),
-        ("[2001:db8::1]:443", Some("2001:db8::1")),
-        ("", None),
-        (":80", None),
-        ("a.test:", Some("a.test")),
-        ("a.test:http", None),
-        ("a.test:123456", None),
-        ("user@a.test", None),
-        ("a.test/x", None),
-        ("a b", None),
-        ("a.test,b.test", None),
-        ("[::1", None),
-        ("[::1]x", None),
-    ] {
-        assert_eq!(host_of(&HeaderValue::from_str(text).unwrap()).ok(), host, "{text:?}");
-    }
-}
-
 #[test]
 fn only_a_real_upgrade_is_one() {
     let asks = |connection, upgrade| upgrade_of(&request("/", &[("connection", connection), ("upgrade", upgrade)]));
@@ -147,13 +82,6 @@ proptest! {
         prop_assert!(!headers.contains_key(header::CONNECTION));
         for n in names.iter().filter(|n| !named.contains(&n.to_uppercase()) && *n != "te") {
             prop_assert!(headers.contains_key(n.as_str()));
-        }
-    }
-
-    #[test]
-    fn no_authority_makes_host_of_panic_or_give_a_strange_host(text in "[ -~]{0,40}") {
-        if let Ok(value) = HeaderValue::from_str(&text) && let Ok(host) = host_of(&value) {
-            prop_assert!(!host.is_empty() && !host.contains(['/', '@', ' ', ',']));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `headers` checks and rebuilds it, `forwarded` decides whose it is, `route` finds its pool, `authorize` asks whether it may go
-//! on, `session` finds where its client was before, `forward` gets the backend's answer, `compress` makes it smaller, `upgrade`
-//! carries what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their deadlines, `respond` makes
-//! the edge's own answers,
-//! `gather` puts together what HTTP/2 writes.
+//! `normalise` reads whom and what it asks for, `forwarded` whose it is, `headers` rebuilds it, `route` finds its pool, `authorize`
+//! asks whether it may go on, `session` finds where its client was before, `forward` gets the backend's answer, `compress` makes it
+//! smaller, `upgrade` carries what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their
+//! deadlines, `respond` makes the edge's own answers. In front of hyper, `guard` looks at what a client sends; `gather` puts
+//! together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 pub(crate) mod authorize;
 pub(crate) mod body;
@@ -13,11 +13,15 @@ mod forward;
 pub(crate) mod forwarded;
 mod gather;
 mod grpc;
+pub(crate) mod guard;
 mod headers;
+mod normalise;
+mod request_body;
 mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
 mod session;
+mod stall;
 mod upgrade;
 mod websocket;
 
@@ -30,8 +34,10 @@ use crate::upstream::PoolView;
 use body::{RequestBody, ResponseBody};
 use exchange::Exchange;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use request_body::{Measure, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -45,11 +51,14 @@ fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let began = std::time::Instant::now();
     let in_flight = InFlight::begin(&client.state);
+    let refused = client.state.pipeline.begin();
+    let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
-    let mut prepared = match &mut exchange {
-        Some(exchange) => prepare(exchange, request),
+    let mut prepared = match (refused, &mut exchange) {
+        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
-        None => Err(Fault::Rejected(Rejection::NoRoute)),
+        (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
@@ -58,13 +67,18 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
-            if let Some(reason) = fault.rejection() {
-                client.state.stats().rejected.inc(reason);
-            }
-            match exchange.as_ref().and_then(|exchange| exchange.grpc) {
+            let mut response = match exchange.as_ref().and_then(|exchange| exchange.grpc) {
                 Some(_) => grpc::Call::refuse(fault),
                 None => fault.response(),
+            };
+            if let Some(reason) = fault.rejection() {
+                client.state.stats().rejected.inc(reason);
+                if is_http1 && (refused.is_some() || reason.ends_connection()) {
+                    client.state.pipeline.set_lingers();
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
             }
+            response
         });
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
@@ -97,6 +111,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     /// It was asked for by CONNECT.
     websocket: Option<websocket::Handshake>,
+    /// What its body says; none: it has none.
+    upload: Option<Rc<Upload>>,
     /// Where the client was before.
     pin: Pin,
     /// Who is asked first.
@@ -109,9 +125,9 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
     exchange.grpc = grpc::Call::of(request.version(), request.headers(), exchange.began);
-    exchange.authority = headers::check(&request)?;
+    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits)?;
+    (exchange.authority, exchange.host) = (asked.authority, asked.host);
     let websocket = websocket::Handshake::begin(&mut request);
-    exchange.host = route::normal_host(headers::host_of(&exchange.authority)?).into();
     exchange.told = forwarded::hear(&compiled.forwarding, client.peer_address.ip(), request.headers());
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     limit(exchange, compiled)?;
@@ -119,6 +135,12 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
     exchange.by.route = Some(route);
+    let most = compiled.limits.body_bytes;
+    if most > 0 && request.body().size_hint().lower() > most {
+        return Err(Fault::Rejected(Rejection::BodySize));
+    }
+    let upload = (!request.body().is_end_stream()).then(Rc::<Upload>::default);
+    let measure = upload.clone().map(|upload| Measure::new(&compiled.limits, most, request.headers(), upload));
     let upgrade_to = match websocket {
         Some(_) => Some(HeaderValue::from_static("websocket")),
         None => headers::upgrade_of(&request),
@@ -137,9 +159,10 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     Ok(Prepared {
         pin,
         pool,
-        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone()))),
+        request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
         websocket,
+        upload,
         authorizer: route.authorizer,
         wish,
     })
@@ -147,7 +170,7 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
 
 /// Rates of the source and of the service.
 fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
-    let Some(limits) = &compiled.limits else { return Ok(()) };
+    let Some(limits) = &compiled.client_limits else { return Ok(()) };
     let passed = limits.request(exchange.client_ip(), limits::now(), exchange.client.state.stats());
     passed.map_err(|wait| Fault::Limited { seconds: wait.as_secs() as u32 + 1 })
 }
@@ -168,8 +191,12 @@ async fn answer_in_time(
     {
         return Ok(refusal);
     }
+    let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await;
     let forward::Answer { mut response, lease, active } =
-        forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await?;
+        answered.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
+    if let Some(upload) = &prepared.upload {
+        upload.set_answered();
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {

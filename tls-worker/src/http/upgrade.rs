@@ -49,6 +49,7 @@ pub(super) fn switch(
         parts.version = Version::HTTP_2;
         return Ok(Response::from_parts(parts, ResponseBody::empty()));
     }
+    client.state.pipeline.set_upgraded();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, to);

@@ -86,6 +86,11 @@ impl<const N: usize> ByReason<N> {
         self.0[reason.into()].inc();
     }
 
+    /// All of them, by name: for those that are asked about before they are counted first.
+    pub(crate) fn read_all(&self, names: &[&str]) -> Vec<(String, u64)> {
+        names.iter().zip(&self.0).map(|(name, n)| (name.to_string(), n.get())).collect()
+    }
+
     /// Those that are not zero, by name.
     pub(crate) fn read(&self, names: &[&str]) -> Vec<(String, u64)> {
         let pairs = names.iter().zip(&self.0);
@@ -125,6 +130,7 @@ pub(crate) struct ServiceStats {
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
     pub(crate) proxy_headers: ByReason<{ ProxyHeaders::NAMES.len() }>,
     pub(crate) limited: ByReason<{ Limit::NAMES.len() }>,
+    pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
 
@@ -172,6 +178,7 @@ impl ServiceStats {
             proxy_headers: self.proxy_headers.read(ProxyHeaders::NAMES),
             limited: self.limited.read(Limit::NAMES),
             limited_sources: 0,
+            http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),
         }

@@ -78,7 +78,8 @@ reasons! {
 }
 
 reasons! {
-    /// Why the edge itself answered a request, or closed a connection that has none.
+    /// Why the edge itself answered a request, or closed a connection that has none. Those of a malformed request are
+    /// answered with 400, where no other code stands.
     Rejection {
         /// Host or authority is missing, there more than once, malformed, or contradicts itself.
         Host = "host",
@@ -100,6 +101,74 @@ reasons! {
         Loop = "loop",
         /// A limit of the service or of the source (429).
         Limited = "limited",
+        /// A request line of other parts than method, target and version, or with a character that no method has.
+        RequestLine = "request_line",
+        /// Another version than HTTP/1.0 and HTTP/1.1, or none.
+        Version = "version",
+        /// A fragment in the target.
+        Fragment = "fragment",
+        /// A path that the service's policy refuses.
+        Path = "path",
+        /// White space before the first field.
+        Leading = "leading",
+        /// CR or LF alone.
+        LineEnd = "line_end",
+        /// A field on more than one line.
+        Fold = "fold",
+        /// A field without a name, or with a character that no name has.
+        HeaderName = "header_name",
+        /// White space between a field's name and its colon.
+        SpaceBeforeColon = "space_before_colon",
+        /// NUL, or another control character, in a field's value.
+        Control = "control",
+        /// Transfer-Encoding and Content-Length.
+        TwoFramings = "two_framings",
+        /// Transfer-Encoding, and HTTP/1.0.
+        OldChunked = "old_chunked",
+        /// Transfer-Encoding that is not `chunked` alone, or stands there twice.
+        TransferEncoding = "transfer_encoding",
+        /// Content-Length that is no number, or stands there twice.
+        ContentLength = "content_length",
+        /// A chunk's size, extension or end.
+        Chunk = "chunk",
+        /// A trailer that frames or routes.
+        Trailer = "trailer",
+        /// More fields than the limit (431).
+        HeaderCount = "header_count",
+        /// A longer header than the limit (431).
+        HeaderSize = "header_size",
+        /// A longer target than the limit (414).
+        UriLength = "uri_length",
+        /// A longer body than the limit (413).
+        BodySize = "body_size",
+        /// A body that comes too slowly (408).
+        BodySlow = "body_slow",
+    }
+}
+
+impl Rejection {
+    /// Whether nobody can say what would come next on an HTTP/1.1 connection, or nobody wants to read it.
+    pub(crate) fn ends_connection(self) -> bool {
+        use Rejection as R;
+        let malformed = matches!(
+            self,
+            R::Host
+                | R::Target
+                | R::RequestLine
+                | R::Version
+                | R::Fragment
+                | R::Path
+                | R::Leading
+                | R::LineEnd
+                | R::Fold
+        );
+        let framing = matches!(
+            self,
+            R::TwoFramings | R::OldChunked | R::TransferEncoding | R::ContentLength | R::Chunk | R::Trailer
+        );
+        let field = matches!(self, R::HeaderName | R::SpaceBeforeColon | R::Control);
+        let limit = matches!(self, R::HeaderCount | R::HeaderSize | R::UriLength | R::BodySize | R::BodySlow);
+        malformed || framing || field || limit
     }
 }
 
@@ -138,6 +207,32 @@ reasons! {
         SourceRequests = "source_requests",
         /// Let pass: the source is not remembered, as the table is full.
         SourceUntracked = "source_untracked",
+    }
+}
+
+reasons! {
+    /// What an HTTP/2 client did too much of.
+    Abuse {
+        /// RST_STREAM.
+        Reset = "reset",
+        /// PING.
+        Ping = "ping",
+        /// SETTINGS.
+        Settings = "settings",
+        /// CONTINUATION.
+        Continuation = "continuation",
+        /// DATA without data.
+        EmptyData = "empty_data",
+        /// PRIORITY.
+        Priority = "priority",
+        /// WINDOW_UPDATE, for what it was sent.
+        WindowUpdate = "window_update",
+        /// Frames of unknown types, and answers to what was not asked.
+        Unknown = "unknown",
+        /// A stream that its window let nothing through for too long; the stream alone is ended.
+        Stall = "stall",
+        /// Something that the library counts: resets that were not looked at yet, small DATA frames, CONTINUATION.
+        Other = "other",
     }
 }
 
@@ -233,6 +328,10 @@ reasons! {
         Header = "header",
         /// No request, or no byte while one is open; without HTTP, no byte.
         Idle = "idle",
+        /// What is sent to the client is taken too slowly.
+        Send = "send",
+        /// The connection is as old as it may be.
+        Age = "age",
     }
 }
 

@@ -73,6 +73,7 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.proxy_headers, from.proxy_headers);
     add_pairs(&mut to.limited, from.limited);
     to.limited_sources += from.limited_sources;
+    add_pairs(&mut to.http2_abuse, from.http2_abuse);
     to.compression_busy += from.compression_busy;
     for row in from.compression {
         match to.compression.iter_mut().find(|known| known.coding == row.coding) {

@@ -206,7 +206,7 @@ fn rates_are_kept_over_all_threads_by_the_address_that_counts() {
         let service = &mut snapshot.services[0];
         service.addresses.push(ListenAddress { address: other.ip(), port: Some(other.port()) });
         service.forwarding.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
-        service.limits.source_requests = Some(Rate { per_second: 1, burst: 4 });
+        service.client_limits.source_requests = Some(Rate { per_second: 1, burst: 4 });
         worker.apply(&snapshot).await;
         let (mut first, mut second) = (h1(one).await, h1(other).await);
         let from = |address: &str| {
@@ -232,7 +232,7 @@ fn rates_are_kept_over_all_threads_by_the_address_that_counts() {
         // Whoever may have the whole burst again is forgotten.
         until("it is", async || worker.report().await.services[0].limited_sources == 0).await;
 
-        snapshot.services[0].limits =
+        snapshot.services[0].client_limits =
             ClientLimits { requests: Some(Rate { per_second: 1, burst: 1 }), ..ClientLimits::default() };
         worker.apply(&snapshot).await;
         let mut code = 200;
@@ -253,7 +253,7 @@ fn connections_of_a_source_and_of_all_are_bounded_over_threads() {
         let mut snapshot = snap::http(one, &[backend.address]);
         let service = &mut snapshot.services[0];
         service.addresses.push(ListenAddress { address: other.ip(), port: Some(other.port()) });
-        service.limits.source_connections = Some(2);
+        service.client_limits.source_connections = Some(2);
         worker.apply(&snapshot).await;
         let (mut first, mut second) = (h1(one).await, h1(other).await);
         assert_eq!(ask(&mut first, get("a.test", "/")).await.status(), 200);

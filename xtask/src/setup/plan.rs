@@ -39,6 +39,8 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("testssl", &["testssl.sh"]),
     tool("nginx", &["nginx-light", "nginx-core", "nginx"]),
     tool("haproxy", &["haproxy"]),
+    tool("apache2", &["apache2-bin"]),
+    tool("slowhttptest", &["slowhttptest"]),
     tool("h2load", &["nghttp2-client"]),
     tool("wrk", &["wrk"]),
     tool("iperf3", &["iperf3"]),

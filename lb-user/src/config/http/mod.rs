@@ -3,5 +3,6 @@
 pub(super) mod authorizer;
 pub(super) mod clients;
 pub(super) mod compression;
+pub(super) mod limits;
 pub(super) mod persistence;
 pub(super) mod text;

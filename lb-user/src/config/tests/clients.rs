@@ -60,7 +60,7 @@ fn clients_are_read() {
         }
     );
     assert_eq!(
-        web.limits,
+        web.client_limits,
         ClientLimits {
             connections: Some(1000),
             requests: Some(Rate { per_second: 500, burst: 700 }),
@@ -77,7 +77,7 @@ fn clients_are_read() {
         (false, Duration::from_secs(1), 1024)
     );
     assert_eq!((header(mail).required, header(mail).timeout), (true, Duration::from_secs(3)));
-    assert_eq!((mail.mode, mail.limits.source_connections, mail.routes.len()), (Mode::Tcp, Some(5), 1));
+    assert_eq!((mail.mode, mail.client_limits.source_connections, mail.routes.len()), (Mode::Tcp, Some(5), 1));
     assert_eq!((config.pools[0].proxy_version, config.pools[1].proxy_version), (None, Some(ProxyVersion::V1)));
 }
 

@@ -1,0 +1,105 @@
+//! Where a body ends: what two servers may see differently is refused.
+
+use super::{Expect, Row};
+use Expect::{Broken, Refused};
+
+const BOTH: Expect = Refused(&[], 400, "two_framings");
+const CODING: Expect = Refused(&[], 400, "transfer_encoding");
+const LENGTH: Expect = Refused(&[], 400, "content_length");
+const CHUNK: Expect = Broken(&[], "chunk");
+
+pub(super) const ROWS: &[Row] = &[
+    // CL.TE and TE.CL.
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 6¶Transfer-Encoding: chunked¶¶0¶¶G", BOTH),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶Content-Length: 4¶¶5c¶GET /inner HTTP/1.1¶0¶¶", BOTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 0¶Transfer-Encoding: chunked¶¶0¶¶", BOTH),
+    ("GET / HTTP/1.1¶Host: o¶Content-Length: 5¶X: y¶Transfer-Encoding: chunked¶¶0¶¶", BOTH),
+    ("POST / HTTP/1.1¶Host: o¶Connection: content-length¶Content-Length: 5¶Transfer-Encoding: chunked¶¶0¶¶", BOTH),
+    (
+        "GET /a HTTP/1.1¶Host: o¶¶POST /b HTTP/1.1¶Host: o¶Content-Length: 5¶Transfer-Encoding: chunked¶¶0¶¶",
+        Refused(&["GET /a"], 400, "two_framings"),
+    ),
+    // TE.TE.
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: xchunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶Transfer-Encoding: x¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: x¶Transfer-Encoding: chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶Transfer-Encoding: chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked, chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: gzip, chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked, identity¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: identity¶Content-Length: 3¶¶abc", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: identity, chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked;q=1¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: \"chunked\"¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: 'chunked'¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding:¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: ,chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked,¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunke¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked x¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: \u{e4}chunked¶¶0¶¶", CODING),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: \u{b}chunked¶¶0¶¶", Refused(&[], 400, "control")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked\0¶¶0¶¶", Refused(&[], 400, "control")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked\r¶¶0¶¶", Refused(&[], 400, "line_end")),
+    ("POST / HTTP/1.1¶Host: o¶X: a\nTransfer-Encoding: chunked¶¶0¶¶", Refused(&[], 400, "line_end")),
+    ("POST / HTTP/1.0¶Host: o¶Transfer-Encoding: chunked¶¶0¶¶", Refused(&[], 400, "old_chunked")),
+    (
+        "POST / HTTP/1.0¶Host: o¶Connection: keep-alive¶Transfer-Encoding: chunked¶¶0¶¶",
+        Refused(&[], 400, "old_chunked"),
+    ),
+    // Lengths.
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3¶Content-Length: 3¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3¶Content-Length: 5¶¶hello", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3, 3¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3, 5¶¶hello", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3 5¶¶hello", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: +3¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: -3¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 0x3¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3.0¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3e0¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 1_0¶¶0123456789", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length:¶¶", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: abc¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: \"3\"¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 3;¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: \u{663}¶¶abc", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 9223372036854775808¶¶", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 18446744073709551616¶¶", LENGTH),
+    ("POST / HTTP/1.1¶Host: o¶Content-Length: 99999999999999999999999¶¶", LENGTH),
+    ("GET / HTTP/1.1¶Host: o¶Content-Length: x¶¶", LENGTH),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length: 3¶¶abcG /b HTTP/1.1¶¶", Refused(&["POST /a abc"], 400, "host")),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length: 3¶¶abc\0", Refused(&["POST /a abc"], 400, "request_line")),
+];
+
+pub(super) const CHUNKS: &[Row] = &[
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶x¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶0x3¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶+3¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶-3¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3 ¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶ 3¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3 ;x¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3\n abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3\nabc\n0\n\n", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3\rabc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc\n0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abcd¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abcXX0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;a\nb¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;a\rb¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;\0¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶10000000000000003¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶0000000000000003¶abc¶0¶¶", CHUNK),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶x\n¶", Broken(&[], "line_end")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶\n", Broken(&[], "line_end")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶x¶¶", Broken(&[], "header_name")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶x : y¶¶", Broken(&[], "space_before_colon")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶x: y¶ z¶¶", Broken(&[], "fold")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶x: \0¶¶", Broken(&[], "control")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶Content-Length: 3¶¶", Broken(&[], "trailer")),
+    ("POST / HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶Host: p¶¶", Broken(&[], "trailer")),
+    ("GET /a HTTP/1.1¶Host: o¶¶POST /b HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶z¶", Broken(&["GET /a"], "chunk")),
+];

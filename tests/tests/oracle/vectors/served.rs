@@ -1,0 +1,77 @@
+//! Requests that are good, whatever they look like: each is one request, to everybody.
+
+use super::{Expect, Row};
+use Expect::{Closed, Served};
+
+pub(super) const ROWS: &[Row] = &[
+    ("GET / HTTP/1.1¶Host: o¶¶", Served(&["GET /"])),
+    ("¶GET / HTTP/1.1¶Host: o¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶host:o¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶HOST: \t o \t¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶Host: O:80¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶Host: [::1]:8080¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶Host: 127.0.0.1¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.0¶Host: o¶¶", Closed(&["GET /"])),
+    ("GET / HTTP/1.0¶Host: o¶Connection: keep-alive¶¶", Served(&["GET /"])),
+    ("GET / HTTP/1.1¶Host: o¶Connection: close¶¶", Closed(&["GET /"])),
+    ("GET / HTTP/1.1¶Host: o¶Connection: close, close¶¶", Closed(&["GET /"])),
+    ("GET /a HTTP/1.1¶Host: o¶¶GET /b HTTP/1.1¶Host: o¶¶", Served(&["GET /a", "GET /b"])),
+    ("GET /a HTTP/1.1¶Host: o¶¶¶GET /b HTTP/1.1¶Host: o¶¶", Served(&["GET /a", "GET /b"])),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length: 3¶¶abc", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length: 0003¶¶abc", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length:3 \t¶¶abc", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Content-Length: 0¶¶", Served(&["POST /a"])),
+    ("POST /a HTTP/1.1¶Host: o¶¶", Served(&["POST /a"])),
+    ("PUT /a HTTP/1.1¶Host: o¶Content-Length: 2¶¶¶GET /b HTTP/1.1¶Host: o¶¶", Served(&["PUT /a \r\n", "GET /b"])),
+    // CL.0: whoever forgets the length of a GET takes its body for a request.
+    (
+        "GET /a HTTP/1.1¶Host: o¶Content-Length: 30¶¶GET /inner HTTP/1.1¶Host: o¶¶",
+        Served(&["GET /a GET /inner HTTP/1.1\r\nHost: o\r\n"]),
+    ),
+    (
+        "DELETE /a HTTP/1.1¶Host: o¶Content-Length: 30¶¶GET /inner HTTP/1.1¶Host: o¶¶",
+        Served(&["DELETE /a GET /inner HTTP/1.1\r\nHost: o\r\n"]),
+    ),
+    ("OPTIONS /a HTTP/1.1¶Host: o¶Content-Length: 4¶¶GET ", Served(&["OPTIONS /a GET "])),
+    ("HEAD /a HTTP/1.1¶Host: o¶¶", Served(&["HEAD /a"])),
+    ("HEAD /a HTTP/1.1¶Host: o¶Content-Length: 1¶¶x", Served(&["HEAD /a x"])),
+    // TE.0, likewise.
+    ("GET /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶5¶GET /¶0¶¶", Served(&["GET /a GET /"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: CHUNKED¶¶3¶abc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding:\tchunked\t¶¶3¶abc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶transfer-encoding:chunked¶¶0¶¶", Served(&["POST /a"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶003¶abc¶000¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶a¶0123456789¶0¶¶", Served(&["POST /a 0123456789"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶A¶0123456789¶0¶¶", Served(&["POST /a 0123456789"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶1¶a¶2¶bc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;x¶abc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;x=y;z=\"0\"¶abc¶0;last¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3;GET / HTTP/1.1¶abc¶0¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶5¶0¶¶¶0¶¶", Served(&["POST /a 0\r\n\r\n"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶abc¶0¶X-Sum: 1¶¶", Served(&["POST /a abc"])),
+    ("POST /a HTTP/1.1¶Host: o¶Transfer-Encoding: chunked¶¶3¶a\nb¶0¶¶", Served(&["POST /a a\nb"])),
+    ("POST /a HTTP/1.1¶Host: o¶Expect: 100-continue¶Content-Length: 3¶¶abc", Served(&["POST /a abc"])),
+    // What belongs to one connection does not pass; so nobody is made to forget a length.
+    ("POST /a HTTP/1.1¶Host: o¶Connection: content-length¶Content-Length: 3¶¶abc", Served(&["POST /a abc"])),
+    ("GET /a HTTP/1.1¶Host: o¶Connection: host¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶Connection: keep-alive, x, , y¶X: 1¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶TE: trailers, chunked¶¶", Served(&["GET /a"])),
+    (
+        "GET /a HTTP/1.1¶Host: o¶Upgrade: h2c¶Connection: Upgrade, HTTP2-Settings¶HTTP2-Settings: AAMAAABk¶¶",
+        Served(&["GET /a"]),
+    ),
+    (
+        "GET /a HTTP/1.1¶Host: o¶Upgrade: websocket¶Connection: Upgrade¶Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==¶Sec-WebSocket-Version: 13¶¶",
+        Served(&["GET /a"]),
+    ),
+    ("POST /a HTTP/1.1¶Host: o¶Upgrade: x¶Connection: Upgrade¶Content-Length: 3¶¶abc", Served(&["POST /a abc"])),
+    ("GET /a HTTP/1.1¶Host: o¶X:¶Y: ¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶X: \u{e4}\u{fc}¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶X: a\tb : c¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶X-Y_z!#$%&'*+.^`|~0: 1¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶Content_Length: 3¶Transfer_Encoding: chunked¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶Content-Length-X: 3¶X-Transfer-Encoding: chunked¶¶", Served(&["GET /a"])),
+    ("GET /a HTTP/1.1¶Host: o¶Cookie: a=1¶Cookie: b=2¶¶", Served(&["GET /a"])),
+    ("PURGE /a HTTP/1.1¶Host: o¶¶", Served(&["PURGE /a"])),
+];
