@@ -16,6 +16,7 @@
 //! | [`cli`] | the command line |
 #![deny(unsafe_code)]
 
+pub mod access_log;
 pub mod admin;
 pub mod cert;
 pub mod cli;

@@ -142,6 +142,7 @@ pub async fn serve<D: Datapath>(
         store: reconciler.staple_store(),
         counts,
     };
+    let logs = reconciler.access_logs();
     let files = FilesAgent { watched: reconciler.watched(), events: events.clone() };
     let mut reconciling = tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
     let mut servers = JoinSet::new();
@@ -156,11 +157,15 @@ pub async fn serve<D: Datapath>(
     tracing::info!(name, datapath = description.datapath, interfaces = ?description.interfaces, "edge runs");
     notify(&[NotifyState::Ready]);
 
-    while let Some(Ask::Reload) = tokio::select! {
-        ask = signals.next() => Some(ask),
-        _ = &mut reconciling => None,
-    } {
-        reload(&events).await;
+    loop {
+        tokio::select! {
+            ask = signals.next() => match ask {
+                Ask::Reload => reload(&events).await,
+                Ask::Reopen => logs.reopen(),
+                Ask::End => break,
+            },
+            _ = &mut reconciling => break,
+        }
     }
 
     notify(&[NotifyState::Stopping]);
@@ -182,11 +187,14 @@ pub async fn serve<D: Datapath>(
 /// What a signal asks for.
 enum Ask {
     Reload,
+    /// Files of access logs were rotated.
+    Reopen,
     End,
 }
 
 struct Signals {
     hangup: Signal,
+    user1: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -195,6 +203,7 @@ impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -203,6 +212,7 @@ impl Signals {
     async fn next(&mut self) -> Ask {
         tokio::select! {
             _ = self.hangup.recv() => Ask::Reload,
+            _ = self.user1.recv() => Ask::Reopen,
             _ = self.terminate.recv() => Ask::End,
             _ = self.interrupt.recv() => Ask::End,
         }

@@ -10,6 +10,7 @@ use crate::http::authorize;
 use crate::http::forwarded::Forwarding;
 use crate::http::route::Router;
 use crate::limits::{self, Limits};
+use crate::log::Plan;
 use crate::networks::Networks;
 use crate::persist::Pinning;
 use crate::proxy::ProxyRules;
@@ -34,6 +35,9 @@ pub(crate) enum CompileError {
     /// A pool.
     #[error("pool {name:?}: {problem}")]
     Pool { name: String, problem: String },
+    /// An access log.
+    #[error("access log {name:?}: {problem}")]
+    AccessLog { name: String, problem: String },
     /// A service.
     #[error("service {name:?}: {problem}")]
     Service { name: String, problem: String },
@@ -50,6 +54,7 @@ pub(crate) enum CompileError {
 pub(crate) struct Compiled {
     pub(crate) generation: u64,
     pub(crate) services: Vec<CompiledService>,
+    pub(crate) logs: Vec<Arc<Plan>>,
     pub(crate) pools: Vec<CompiledPool>,
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
@@ -76,6 +81,8 @@ pub(crate) struct CompiledService {
     pub(crate) proxy_header: Option<Arc<ProxyRules>>,
     pub(crate) forwarding: Forwarding,
     pub(crate) client_limits: Option<Limits>,
+    /// Into [`Compiled::logs`].
+    pub(crate) access_log: Option<usize>,
     pub(crate) path: PathPolicy,
     pub(crate) limits: HttpLimits,
 }
@@ -130,6 +137,10 @@ impl Compiled {
                 .map_err(|problem| CompileError::Authorizer { name: authorizer.name.clone(), problem })?;
             new.authorizers.push(ready);
         }
+        for log in &snapshot.access_logs {
+            let plan = Plan::new(log).map_err(|problem| CompileError::AccessLog { name: log.name.clone(), problem })?;
+            new.logs.push(Arc::new(plan));
+        }
         for service in snapshot.services {
             if !names.insert(service.name.clone()) {
                 return Err(CompileError::Service { name: service.name, problem: "is there twice".into() });
@@ -176,6 +187,9 @@ impl Compiled {
                 return Err(format!("address {} port {port} is already that of service {other:?}", key.0));
             }
         }
+        if service.access_log.is_some_and(|log| log >= self.logs.len()) {
+            return Err(format!("there is no access log {:?}", service.access_log));
+        }
         for route in &service.routes {
             if route.pool >= self.pools.len() {
                 let (name, pool, have) = (&route.name, route.pool, self.pools.len());
@@ -211,6 +225,7 @@ impl Compiled {
             proxy_header: service.proxy_header.as_ref().map(|rules| Arc::new(proxy_rules(rules))),
             forwarding: Forwarding::new(&service.forwarding)?,
             client_limits: Limits::new(&service.client_limits, before.and_then(|before| before.client_limits.as_ref())),
+            access_log: service.access_log.filter(|_| has_http),
             path: service.path,
             limits: service.limits,
         })

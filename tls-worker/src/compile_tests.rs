@@ -10,6 +10,7 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
     Snapshot {
         generation,
         services: vec![Service {
+            access_log: None,
             name: "web".into(),
             addresses: vec![ListenAddress { address: "192.0.2.1".parse().unwrap(), port: Some(443) }],
             mode: Mode::Https,

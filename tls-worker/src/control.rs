@@ -193,6 +193,12 @@ impl Control {
                 let report = self.report().await;
                 self.answer(Event::Report(Box::new(report))).await;
             }
+            Command::Logs if fds.len() == self.orders.len() => {
+                for (i, pipe) in fds.into_iter().enumerate() {
+                    self.order(i, Order::Log(pipe)).await?;
+                }
+            }
+            Command::Logs => tracing::error!(descriptors = fds.len(), "not a pipe of access logs for each thread"),
             Command::Sessions { pool, entries } => self.sessions.restore(&self.compiled, &pool, entries),
             Command::ClearSessions { pool, which } => {
                 let count = self.sessions.clear(&self.compiled, &pool, &which);

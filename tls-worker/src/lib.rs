@@ -17,6 +17,7 @@ mod handshakes;
 mod http;
 mod io;
 mod limits;
+mod log;
 mod networks;
 mod persist;
 mod pipeline;

@@ -7,6 +7,7 @@ use crate::compile::Compiled;
 use crate::conn::{Bell, Signal};
 use crate::drain;
 use crate::handshakes::Handshakes;
+use crate::log::Way;
 use crate::stats::{self, BackendFailure, Registry, ThreadStats};
 use crate::stream;
 use crate::tls::{Answer, Ocsp, UpstreamConfigs, UpstreamIdentity};
@@ -17,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub(crate) enum Order {
     Apply(Arc<Compiled>, oneshot::Sender<()>),
     /// What is known of a client's certificate.
     Ocsp(Answer),
+    /// Lines of access logs go here.
+    Log(OwnedFd),
     /// Answer with the thread's part of a report.
     Report(oneshot::Sender<Report>),
     /// Accept no more, end what is idle, cut the rest after this long, then end.
@@ -127,6 +131,8 @@ pub(crate) struct Thread {
     pub(crate) compressing: Cell<u32>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) ocsp: Ocsp,
+    /// Lines of access logs, on their way out.
+    pub(crate) log: Rc<Way>,
     /// Buffers and pipes of connections without HTTP.
     pub(crate) relay: Rc<stream::Store>,
     view: RefCell<Rc<View>>,
@@ -151,6 +157,7 @@ impl Thread {
             next_connection: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
+            log: Rc::default(),
             compressing: Cell::new(0),
             relay: Rc::default(),
             view: RefCell::new(Rc::new(empty)),
@@ -190,7 +197,7 @@ impl Thread {
             };
             let order = tokio::select! {
                 order = inbox.recv() => order,
-                () = finished => return,
+                () = finished => return self.log.finish().await,
             };
             match order {
                 Some(Order::Listen(listeners)) => self.listen(listeners),
@@ -200,6 +207,7 @@ impl Thread {
                     let _ = answer.send(());
                 }
                 Some(Order::Ocsp(answer)) => self.ocsp.answer(answer),
+                Some(Order::Log(pipe)) => self.log.open(pipe),
                 Some(Order::Report(answer)) => {
                     let _ = answer.send(self.report());
                 }

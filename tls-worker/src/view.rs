@@ -3,6 +3,7 @@
 
 use crate::api::BackendState;
 use crate::compile::{Compiled, CompiledPool, CompiledService};
+use crate::log::{LogView, Plan};
 use crate::stats::{HistogramCells, RequestKey, ServiceStats};
 use crate::thread::Thread;
 use crate::upstream::{Choice, PinsView, PoolView, UpstreamTlsView};
@@ -18,6 +19,8 @@ pub(crate) struct View {
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) services: Vec<Rc<ServiceView>>,
     pub(crate) pools: Vec<Rc<PoolView>>,
+    /// Access logs.
+    pub(crate) logs: Vec<Rc<LogView>>,
     by_name: HashMap<Arc<str>, usize>,
 }
 
@@ -27,12 +30,23 @@ impl View {
         let service = |(i, s)| Rc::new(ServiceView::new(thread, i, s, &pools));
         let services: Vec<_> = compiled.services.iter().enumerate().map(service).collect();
         let by_name = services.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
-        View { services, by_name, pools, compiled }
+        let log = |plan: &Arc<Plan>| {
+            let stats = thread.registry.borrow_mut().log(&plan.name);
+            Rc::new(LogView::new(plan.clone(), stats, thread.log.clone()))
+        };
+        let logs = compiled.logs.iter().map(log).collect();
+        View { services, by_name, pools, logs, compiled }
     }
 
     /// Before the first snapshot: no service.
     pub(crate) fn empty() -> Self {
-        View { compiled: Arc::default(), services: Vec::new(), pools: Vec::new(), by_name: HashMap::new() }
+        View {
+            compiled: Arc::default(),
+            services: Vec::new(),
+            pools: Vec::new(),
+            logs: Vec::new(),
+            by_name: HashMap::new(),
+        }
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -134,6 +134,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let certificate_sections = root.named(p, "certificate");
     let pool_sections = root.named(p, "pool");
     let authorizer_sections = root.named(p, "authorizer");
+    let log_sections = root.named(p, "access_log");
     let service_sections = root.named(p, "service");
     let shield_section = root.section(p, "shield");
     root.finish(p);
@@ -143,6 +144,8 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let names = |sections: &[(At<String>, Section<'_>)]| sections.iter().map(|(name, _)| name.clone()).collect();
     let mut certificate_refs = Refs::new("certificate", names(&certificate_sections));
     let mut pool_refs = Refs::new("pool", names(&pool_sections));
+    let log_refs = Refs::new("access_log", names(&log_sections));
+    let access_logs = http::access_log::access_logs(log_sections, p, files);
     let authorizer_refs = Refs::new("authorizer", names(&authorizer_sections));
     let certificates: Vec<Option<Certificate>> = certificate_sections
         .into_iter()
@@ -162,6 +165,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
         policies: tls::policy::Policies::new(policy_sections, p),
         pools: pool_refs,
         authorizers: authorizer_refs,
+        access_logs: log_refs,
     };
     let (mut terminated, mut forwarded, mut limits) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (name, section) in service_sections {
@@ -180,6 +184,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     around.certificates.finish(p);
     around.pools.finish(p);
     around.authorizers.finish(p);
+    around.access_logs.finish(p);
     let claims = overlap::claims(&terminated, &forwarded);
     overlap::addresses(&claims, p);
     check::pools(&pools, &terminated, &forwarded, p);
@@ -199,6 +204,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
         prefixes: Arc::new(prefixes),
         pools,
         authorizers,
+        access_logs,
         origin: Origin { path: PathBuf::new(), text: "".into() },
         files: Vec::new(),
         contents: FileContents::default(),

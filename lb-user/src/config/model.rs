@@ -39,6 +39,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[authorizer.NAME]`; routes hold indices.
     pub authorizers: Vec<api::Authorizer>,
+    /// `[access_log.NAME]`; services hold indices.
+    pub access_logs: Vec<AccessLog>,
     /// The text that it was made from, and the file of it.
     pub origin: Origin,
     /// Files of certificates, keys, authorities, revocation lists and ticket keys; each once.
@@ -164,6 +166,37 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Address of `/metrics`.
     pub metrics: Option<SocketAddr>,
+}
+
+/// An access log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// What is written.
+    pub log: api::AccessLog,
+    /// Where to.
+    pub target: LogTarget,
+}
+
+/// Where lines of an access log go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file, absolute.
+    File(PathBuf),
+    /// The daemon's standard output.
+    Stdout,
+    /// The host's syslog.
+    Syslog(Syslog),
+}
+
+/// How syslog is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// Its datagram socket.
+    pub socket: PathBuf,
+    /// Number of the facility.
+    pub facility: u8,
+    /// What messages begin with.
+    pub tag: String,
 }
 
 /// Backends that serve the same.

@@ -51,6 +51,7 @@ pub(super) struct Around<'a, 'f> {
     pub(super) policies: Policies,
     pub(super) pools: Refs,
     pub(super) authorizers: Refs,
+    pub(super) access_logs: Refs,
 }
 
 pub(super) fn service(
@@ -94,10 +95,11 @@ fn terminated(
     let authorizer = authorizer(section, p, None, &mut around.authorizers);
     let compression = compression(section, p, None);
     if let Some(mode) = mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)) {
-        for key in ["authorizer", "compression"].into_iter().filter(|key| section.has(key)) {
+        for key in ["authorizer", "compression", "access_log"].into_iter().filter(|key| section.has(key)) {
             p.push(tls::service::not_here(section, key, &[Mode::Http, Mode::Https], mode));
         }
     }
+    let access_log = section.string(p, "access_log").and_then(|at| around.access_logs.resolve(&at, p));
     let common = Common { mode, alpn, client_cert: &headers, authorizer, compression: compression.as_ref() };
     let routes = routes(section, p, &common, pools, &mut around.authorizers);
     let routes = in_order(routes, own_route(pool, &common));
@@ -124,6 +126,7 @@ fn terminated(
             proxy_header,
             forwarding,
             client_limits,
+            access_log,
             path,
             limits,
         },

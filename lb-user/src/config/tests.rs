@@ -1,5 +1,6 @@
 //! Configs good and bad: what is read, and what is said of what cannot be.
 
+mod access_log;
 mod authorizer;
 mod clients;
 mod forward;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
-    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
-    SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
+    ServiceReport, SessionReport, ThreadReport,
 };
 use tokio::time::Instant;
 
@@ -69,6 +69,7 @@ fn full() -> State {
             connections_open: 1,
             failures: some("connect"),
         }],
+        access_logs: vec![AccessLogReport { log: "main".into(), lines: 7, dropped: 2 }],
         sessions: vec![SessionReport {
             pool: "p".into(),
             entries: 3,
@@ -160,6 +161,8 @@ fn values_stand_where_they_belong() {
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"10\"} 2",
         "bailey_tls_handshake_duration_seconds_bucket{service=\"web\",le=\"+Inf\"} 3",
         "bailey_config_reloads_total{result=\"refused\"} 1",
+        "bailey_access_log_lines_total{log=\"main\"} 7",
+        "bailey_access_log_dropped_total{log=\"main\",cause=\"full\"} 2",
         "bailey_sessions{pool=\"p\"} 3",
         "bailey_session_lookups_total{pool=\"p\",result=\"hit\"} 2",
         "bailey_sessions_removed_total{pool=\"p\",cause=\"expired\"} 2",

@@ -22,6 +22,7 @@ pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snap
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 
+use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
@@ -92,6 +93,7 @@ impl<D: Datapath> Reconciler<D> {
                     keeper,
                     behind: false,
                 };
+                reconciler.worker.logs().adopt(&reconciler.config.access_logs);
                 reconciler.retarget();
                 reconciler.retarget_files();
                 reconciler.note_tickets();
@@ -109,6 +111,11 @@ impl<D: Datapath> Reconciler<D> {
     /// What is to be checked.
     pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
         self.targets.subscribe()
+    }
+
+    /// Where access logs go.
+    pub fn access_logs(&self) -> AccessLogs {
+        self.worker.logs()
     }
 
     /// What wants a staple.
@@ -192,6 +199,9 @@ impl<D: Datapath> Reconciler<D> {
         let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
         let other = !Arc::ptr_eq(&self.config, &config);
+        if other {
+            self.worker.logs().adopt(&config.access_logs);
+        }
         self.config = config;
         self.overlay = overlay;
         self.behind = false;

@@ -215,6 +215,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
         },
         handshakes: config.tls.handshakes,
         authorizers: config.authorizers.clone(),
+        access_logs: config.access_logs.iter().map(|log| log.log.clone()).collect(),
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
         routes: vec![api::Route { name: DEFAULT_ROUTE.into(), ..api::Route::default() }],
         timeouts: api::ClientTimeouts { handshake: second, header: second, idle: second },
         max_connections_per_thread: 10,
+        access_log: None,
         ..api::Service::default()
     };
     Config {
@@ -41,6 +42,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
         certificates: vec![],
         services: services.iter().enumerate().map(service).collect(),
         authorizers: vec![],
+        access_logs: vec![],
         forwards: vec![],
         limits: BTreeMap::new(),
         prefixes: Default::default(),

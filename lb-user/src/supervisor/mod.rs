@@ -1,6 +1,7 @@
 //! Keeps one worker process alive: starts it, hands it listeners and snapshots, starts it again when it dies. The
 //! listeners stand in this process, so a connection that comes in between waits and is not refused.
 
+mod backoff;
 mod launch;
 mod process;
 mod sessions;
@@ -11,8 +12,10 @@ mod totals;
 pub use launch::{Launch, LaunchError, launch};
 pub use sessions::Sessions;
 
+use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::WorkerSide;
+use backoff::Backoff;
 use process::Process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +31,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const SILENT_REPORTS: u32 = 15;
 /// Answers about clients' certificates that go to the worker in one go.
 const ANSWERS_AT_ONCE: usize = 32;
-/// A worker that lived so long did not die of its start.
-const STEADY: Duration = Duration::from_secs(10);
-/// Longest wait before another start.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What went wrong with a worker.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +81,8 @@ pub struct WorkerView {
     pub last_error: Option<String>,
     /// What it told of tables of persistence.
     pub sessions: Sessions,
+    /// Where its access logs go.
+    pub logs: AccessLogs,
 }
 
 /// Asks the supervisor. Cheap to clone.
@@ -130,6 +131,11 @@ impl WorkerHandle {
     /// End the worker, for good.
     pub async fn drain(&self, grace: Duration) -> Result<(), WorkerError> {
         self.ask(|reply| Request::Drain { grace, reply }).await
+    }
+
+    /// Where its access logs go.
+    pub fn logs(&self) -> AccessLogs {
+        self.view.borrow().logs.clone()
     }
 
     /// What is known of it.
@@ -341,6 +347,8 @@ impl Supervisor {
         let mut process = Process::start((self.launch)(), &self.hello, questions, sessions.clone()).await?;
         // The snapshot goes first: a worker that accepts knows its services.
         process.apply(snapshot).await?;
+        let logs = self.view.borrow().logs.clone();
+        process.log_to(&logs, self.hello.threads.len()).await?;
         // And where clients were before.
         for (pool, entries) in sessions.messages(Instant::now()) {
             process.restore(pool, entries).await?;
@@ -392,27 +400,5 @@ async fn ended(process: &mut Option<Process>) -> WorkerError {
     match process {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-/// How long to wait before another start. Pure.
-#[derive(Debug, Default)]
-struct Backoff {
-    /// Short lives in a row.
-    short: u32,
-}
-
-impl Backoff {
-    /// 0, 100 ms, 200 ms, 400 ms... while lives are short.
-    fn next(&mut self, lived: Duration) -> Duration {
-        if lived >= STEADY {
-            self.short = 0;
-        }
-        let wait = match self.short {
-            0 => Duration::ZERO,
-            n => Duration::from_millis(100 << (n - 1).min(10)).min(MAX_BACKOFF),
-        };
-        self.short += 1;
-        wait
     }
 }

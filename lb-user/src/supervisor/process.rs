@@ -1,6 +1,7 @@
 //! One worker process, from its first message to its end. Every wait has a deadline.
 
 use super::{Sessions, WorkerError};
+use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::Questions;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -111,6 +112,13 @@ impl Process {
     /// What was found out about a client's certificate.
     pub(super) async fn answer(&mut self, answer: OcspAnswer) -> Result<(), WorkerError> {
         self.send(&Command::Ocsp(answer), &[]).await
+    }
+
+    /// Lines of access logs go here.
+    pub(super) async fn log_to(&mut self, logs: &AccessLogs, threads: usize) -> Result<(), WorkerError> {
+        let pipes = logs.pipes(threads).map_err(WorkerError::Spawn)?;
+        let fds: Vec<_> = pipes.iter().map(|pipe| pipe.as_fd()).collect();
+        self.send(&Command::Logs, &fds).await
     }
 
     /// Where clients were before.

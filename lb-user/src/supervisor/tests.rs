@@ -1,5 +1,6 @@
 //! A real process on the other side: this test binary, run again as a worker that knows only the protocol.
 
+use super::backoff::STEADY;
 use super::*;
 use crate::datapath::Listener;
 use std::net::SocketAddr;
@@ -62,7 +63,7 @@ async fn fake_worker() -> i32 {
                 answered += 1;
                 continue;
             }
-            Told::Sessions { .. } => continue,
+            Told::Sessions { .. } | Told::Logs => continue,
             Told::ClearSessions { .. } => Event::SessionsCleared { count: 3 },
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {

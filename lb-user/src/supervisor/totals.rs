@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use tls_worker::api::{
-    AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport, ServiceReport,
-    SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
+    ServiceReport, SessionReport, ThreadReport,
 };
 
 /// What all workers counted.
@@ -131,6 +131,16 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        access_logs: matched(
+            &a.access_logs,
+            &b.access_logs,
+            |row| row.log.clone(),
+            |a, b| AccessLogReport {
+                log: either(&a.log, &b.log),
+                lines: counters(a.lines, b.lines),
+                dropped: counters(a.dropped, b.dropped),
+            },
+        ),
         sessions: matched(
             &a.sessions,
             &b.sessions,
@@ -250,6 +260,7 @@ mod tests {
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
             }],
+            access_logs: vec![AccessLogReport { log: "a".into(), lines: connections, dropped: failures }],
             sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
             authorizers: vec![AuthorizerReport {
                 authorizer: "a".into(),
@@ -266,6 +277,7 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
+        all.extend(report.access_logs.iter().flat_map(|l| [l.lines, l.dropped]));
         all.extend(report.sessions.iter().map(|s| s.untold));
         all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
         all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));

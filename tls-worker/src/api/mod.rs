@@ -4,6 +4,7 @@
 //! ([`wire`]), the control plane sends [`Command`]s, the worker answers with [`Event`]s. JSON, so that a worker of
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
+mod access_log;
 mod authorizer;
 mod compression;
 mod edges;
@@ -50,6 +51,7 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+pub use access_log::*;
 pub use authorizer::*;
 pub use compression::*;
 pub use edges::*;
@@ -78,6 +80,8 @@ pub enum Command {
     Apply(Box<Snapshot>),
     /// What the agents found out about a client's certificate: the answer to [`Event::Ocsp`].
     Ocsp(OcspAnswer),
+    /// Lines of access logs go to these pipes: a descriptor for each thread, in the order of [`Hello::threads`].
+    Logs,
     /// Entries that an earlier worker had in the table of a pool; those of a pool that has none are passed over.
     Sessions {
         /// Pool.

@@ -55,6 +55,9 @@ pub struct Report {
     /// By pool that has persistence, summed over threads.
     #[serde(default)]
     pub sessions: Vec<SessionReport>,
+    /// By access log, summed over threads.
+    #[serde(default)]
+    pub access_logs: Vec<AccessLogReport>,
     /// By authorizer, summed over threads.
     #[serde(default)]
     pub authorizers: Vec<AuthorizerReport>,
@@ -226,4 +229,15 @@ pub struct SessionReport {
     pub removed: Vec<(String, u64)>,
     /// Changes that were not told to the control plane at once, because it was behind.
     pub untold: u64,
+}
+
+/// One access log.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AccessLogReport {
+    /// Its name.
+    pub log: String,
+    /// Lines that were given to the control plane.
+    pub lines: u64,
+    /// Lines that were dropped, because too many waited.
+    pub dropped: u64,
 }

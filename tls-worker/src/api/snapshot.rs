@@ -1,6 +1,7 @@
 //! [`Snapshot`]: everything a worker serves by, immutable, under one generation number. It holds no path and no
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
+use super::access_log::AccessLog;
 use super::authorizer::Authorizer;
 use super::compression::Compression;
 use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
@@ -28,6 +29,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Access logs that services point into.
+    #[serde(default)]
+    pub access_logs: Vec<AccessLog>,
     /// Authorizers that routes point into.
     #[serde(default)]
     pub authorizers: Vec<Authorizer>,
@@ -80,6 +84,9 @@ pub struct Service {
     /// Connections and rates of requests.
     #[serde(default)]
     pub client_limits: ClientLimits,
+    /// Into [`Snapshot::access_logs`]; none: nothing is written of its requests.
+    #[serde(default)]
+    pub access_log: Option<usize>,
     /// What becomes of paths.
     #[serde(default)]
     pub path: PathPolicy,

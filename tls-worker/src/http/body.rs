@@ -3,6 +3,7 @@
 pub(crate) use super::request_body::RequestBody;
 
 use super::compress::Compressing;
+use super::log::Line;
 use super::stall::Held;
 use crate::api::Coding;
 use crate::conn::InFlight;
@@ -22,6 +23,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// it gives back when it has passed whole and takes along when it is dropped before that.
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// Of the access log.
+    line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
     /// When it is to end, as a call of gRPC.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -54,12 +57,16 @@ enum Kind {
 }
 
 impl ResponseBody {
+    fn of(kind: Kind) -> Self {
+        ResponseBody { kind, line: None, in_flight: None, held: None, deadline: None }
+    }
+
     pub(crate) fn empty() -> Self {
-        ResponseBody { kind: Kind::Empty, in_flight: None, held: None, deadline: None }
+        ResponseBody::of(Kind::Empty)
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody { kind: Kind::Text(text), in_flight: None, held: None, deadline: None }
+        ResponseBody::of(Kind::Text(text))
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -67,25 +74,15 @@ impl ResponseBody {
             lease.finish();
             return ResponseBody::empty();
         }
-        ResponseBody {
-            kind: Kind::Backend { incoming, held: Some((lease, active)) },
-            in_flight: None,
-            held: None,
-            deadline: None,
-        }
+        ResponseBody::of(Kind::Backend { incoming, held: Some((lease, active)) })
     }
 
     /// Compress what is yet to come of a body.
     pub(super) fn compressed(body: Self, coding: Coding, thread: &Rc<Thread>, stats: &Arc<ServiceStats>) -> Self {
         match Compressing::new(body, coding, thread, stats) {
-            Ok(compressing) => ResponseBody {
-                kind: Kind::Compressed(Box::new(compressing)),
-                in_flight: None,
-                held: None,
-                deadline: None,
-            },
+            Ok(compressing) => ResponseBody::of(Kind::Compressed(Box::new(compressing))),
             // Its header says that it is compressed: what follows cannot be anything else.
-            Err(error) => ResponseBody { kind: Kind::Broken(Some(error)), in_flight: None, held: None, deadline: None },
+            Err(error) => ResponseBody::of(Kind::Broken(Some(error))),
         }
     }
 
@@ -100,6 +97,11 @@ impl ResponseBody {
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
+    }
+
+    /// Written when this body is gone.
+    pub(super) fn log(&mut self, line: Line) {
+        self.line = Some(Box::new(line));
     }
 
     /// Tell when it waits for its client.
@@ -160,6 +162,10 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_kind(cx);
         self.tell(&polled);
+        let ended = self.is_end_stream();
+        if let (Poll::Ready(frame), Some(line)) = (&polled, &mut self.line) {
+            line.passed(frame.as_ref().map(Result::as_ref), ended);
+        }
         polled
     }
 

@@ -3,6 +3,8 @@
 
 use super::forwarded::Told;
 use super::grpc::Call;
+use super::log::Begun;
+use super::stamp::Stamp;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -13,7 +15,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A request, from its header to the end of the answer's.
 pub(super) struct Exchange {
@@ -32,6 +34,8 @@ pub(super) struct Exchange {
     pub(super) told: Option<Box<Told>>,
     /// It is a call of gRPC.
     pub(super) grpc: Option<Call>,
+    /// What its line in the access log begins with.
+    pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
 }
 
@@ -47,6 +51,7 @@ impl Exchange {
             by: Answered::default(),
             told: None,
             grpc: None,
+            log: None,
             id: OnceCell::new(),
         }
     }
@@ -70,6 +75,11 @@ impl Exchange {
                 b"0123456789abcdef"[usize::from(nibble)]
             })
         })
+    }
+
+    /// When it came, on the wall's clock.
+    fn came(&self) -> Stamp {
+        Stamp::of(SystemTime::now() - self.began.elapsed())
     }
 
     /// What may be asked about it, with this header.
@@ -108,6 +118,11 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// The same, when the answer is there.
+    pub(super) fn with_answer(self, status: StatusCode, headers: &'a HeaderMap) -> Self {
+        Facts { answer: Some((status, headers)), ..self }
+    }
+
     fn peer(&self) -> Option<&Peer> {
         self.exchange.client.peer()
     }
@@ -184,6 +199,14 @@ impl Lookup for Facts<'_> {
             Source::Pool => exchange.service.pool_name(exchange.by).map(|name| name.as_bytes().into()),
             Source::Backend => exchange.service.backend(exchange.by).and_then(text),
             Source::Status => self.answer.and_then(|(status, _)| text(status.as_u16())),
+            Source::HeaderSeconds => {
+                self.answer.and_then(|_| text(format!("{:.6}", exchange.began.elapsed().as_secs_f64())))
+            }
+            Source::Time => text(exchange.came().iso8601()),
+            Source::TimeUnix => text(exchange.came().unix()),
+            Source::TimeClf => text(exchange.came().clf()),
+            // Of the access log alone, which knows them when it has all else.
+            Source::ResponseBytes | Source::Seconds | Source::ResponseEnd => None,
             Source::ResponseHeader(name) => self.answer?.1.get(name).map(|value| value.as_bytes().into()),
         }
     }

@@ -67,8 +67,13 @@ pub(super) fn tell_certificate(
     }
 }
 
-/// What the edge alone says of the client.
+/// What the edge alone says of the client. A backend behind CGI or WSGI takes `_` for `-`: then what looks like one of
+/// these, or like framing, is one.
 fn is_edges_own(name: &str) -> bool {
+    if name.contains('_') {
+        let name = name.replace('_', "-");
+        return matches!(&*name, "content-length" | "transfer-encoding") || is_edges_own(&name);
+    }
     matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
 }
 

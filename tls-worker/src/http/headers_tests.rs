@@ -54,6 +54,16 @@ fn what_belongs_to_one_connection_is_removed() {
 }
 
 #[test]
+fn what_a_backend_may_take_for_the_edges_own_is_its_own() {
+    for name in ["x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x_real_ip", "content_length"] {
+        assert!(is_edges_own(name), "{name}");
+    }
+    for name in ["content-length", "x_request_id", "my_x_forwarded"] {
+        assert!(!is_edges_own(name), "{name}");
+    }
+}
+
+#[test]
 fn crumbs_of_cookies_are_joined() {
     let mut headers = request("/", &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]).headers().clone();
     join_cookies(&mut headers);

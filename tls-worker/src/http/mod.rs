@@ -15,6 +15,7 @@ mod gather;
 mod grpc;
 pub(crate) mod guard;
 mod headers;
+mod log;
 mod normalise;
 mod request_body;
 mod respond;
@@ -22,6 +23,7 @@ pub(crate) mod route;
 pub(crate) mod serve;
 mod session;
 mod stall;
+mod stamp;
 mod upgrade;
 mod websocket;
 
@@ -83,7 +85,7 @@ fn handle(
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
-        if let Some(exchange) = &exchange {
+        if let Some(exchange) = &mut exchange {
             finish(exchange, &mut response);
         }
         response.body_mut().hold(in_flight);
@@ -92,7 +94,7 @@ fn handle(
 }
 
 /// The answer is there, whoever made it: add what every answer of the service has, and count it.
-fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
+fn finish(exchange: &mut Exchange, response: &mut Response<ResponseBody>) {
     let Exchange { client, view, service, .. } = exchange;
     if let Some(name) = &view.compiled.services[service.index].served_by
         && let Some(value) = client.served_by(view.generation())
@@ -100,6 +102,9 @@ fn finish(exchange: &Exchange, response: &mut Response<ResponseBody>) {
         response.headers_mut().insert(name, value);
     }
     service.answered(&client.thread, exchange.by, response.status(), exchange.began.elapsed());
+    if let Some(begun) = exchange.log.take() {
+        log::answered(begun, exchange, response);
+    }
 }
 
 /// A request that is ready to go to a backend of this pool.
@@ -125,10 +130,12 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
     exchange.grpc = grpc::Call::of(request.version(), request.headers(), exchange.began);
-    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits)?;
-    (exchange.authority, exchange.host) = (asked.authority, asked.host);
-    let websocket = websocket::Handshake::begin(&mut request);
     exchange.told = forwarded::hear(&compiled.forwarding, client.peer_address.ip(), request.headers());
+    let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits);
+    let asked = asked.map(|asked| (exchange.authority, exchange.host) = (asked.authority, asked.host));
+    exchange.log = log::begin(exchange, &request);
+    asked?;
+    let websocket = websocket::Handshake::begin(&mut request);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     limit(exchange, compiled)?;
     let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {

@@ -68,7 +68,8 @@ fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
     let path = request.uri().path();
     let of_server = path == "*" && *request.method() == Method::OPTIONS;
     let query = request.uri().query().unwrap_or("");
-    if !(path.starts_with('/') && path.is_ascii() && query.is_ascii()) && !of_server {
+    let of_path = path.starts_with('/') && path.is_ascii() && query.is_ascii();
+    if !(of_path || of_server) {
         return Err(Fault::Rejected(Rejection::Target));
     }
     let wrong = Fault::Rejected(Rejection::Host);

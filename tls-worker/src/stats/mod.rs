@@ -8,8 +8,8 @@ pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
 use crate::api::{
-    ALL_CODINGS, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report, RequestReport,
-    ServiceReport, SessionReport,
+    ALL_CODINGS, AccessLogReport, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report,
+    RequestReport, ServiceReport, SessionReport,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -216,6 +216,13 @@ pub(crate) struct BackendStats {
     pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,
 }
 
+/// Counters of an access log.
+#[derive(Debug, Default)]
+pub(crate) struct LogStats {
+    pub(crate) lines: Counter,
+    pub(crate) dropped: Counter,
+}
+
 /// Counters of a pool's persistence.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStats {
@@ -238,6 +245,7 @@ pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
     sessions: HashMap<Arc<str>, Arc<SessionStats>>,
+    logs: HashMap<Arc<str>, Arc<LogStats>>,
     authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
 }
 
@@ -257,6 +265,10 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
+    pub(crate) fn log(&mut self, name: &Arc<str>) -> Arc<LogStats> {
+        self.logs.entry(name.clone()).or_default().clone()
+    }
+
     pub(crate) fn sessions(&mut self, pool: &Arc<str>) -> Arc<SessionStats> {
         self.sessions.entry(pool.clone()).or_default().clone()
     }
@@ -266,6 +278,7 @@ impl Registry {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
         bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
+        bound(&mut self.logs, |l| Arc::strong_count(l) == 1);
         bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);
     }
 
@@ -275,7 +288,13 @@ impl Registry {
             lookups: stats.lookups.read(SessionLookup::NAMES),
             ..SessionReport::default()
         };
+        let log = |(name, stats): (&Arc<str>, &Arc<LogStats>)| AccessLogReport {
+            log: name.to_string(),
+            lines: stats.lines.get(),
+            dropped: stats.dropped.get(),
+        };
         Report {
+            access_logs: self.logs.iter().map(log).collect(),
             sessions: self.sessions.iter().map(session).collect(),
             services: self.services.iter().map(|(name, stats)| stats.report(name)).collect(),
             authorizers: self.authorizers.iter().map(|(name, stats)| stats.report(name)).collect(),

@@ -1,6 +1,8 @@
 //! Summing the threads' reports into one.
 
-use crate::api::{AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport, SessionReport};
+use crate::api::{
+    AccessLogReport, AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport, SessionReport,
+};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -9,7 +11,7 @@ use std::hash::Hash;
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
     let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut sessions = HashMap::new();
+    let (mut sessions, mut logs) = (HashMap::new(), HashMap::new());
     let mut authorizers = HashMap::new();
     for part in parts {
         whole.threads.extend(part.threads);
@@ -26,6 +28,13 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for b in part.backends {
             add(&mut backends, (b.pool.clone(), b.backend), b, add_backend);
         }
+        for l in part.access_logs {
+            let add_lines = |to: &mut AccessLogReport, from: AccessLogReport| {
+                to.lines += from.lines;
+                to.dropped += from.dropped;
+            };
+            add(&mut logs, l.log.clone(), l, add_lines);
+        }
         for s in part.sessions {
             let add_lookups = |to: &mut SessionReport, from: SessionReport| add_pairs(&mut to.lookups, from.lookups);
             add(&mut sessions, s.pool.clone(), s, add_lookups);
@@ -36,6 +45,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
     whole.sessions = sorted(sessions);
+    whole.access_logs = sorted(logs);
     whole.authorizers = sorted(authorizers);
     whole
 }

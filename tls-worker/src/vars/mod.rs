@@ -26,6 +26,17 @@ pub(crate) trait Lookup {
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>>;
 }
 
+/// When something of a request is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// When its header is there.
+    Request,
+    /// When the answer's is.
+    Answer,
+    /// When the answer's body has ended.
+    End,
+}
+
 /// A text with variables, ready to be filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template(Vec<Expr>);
@@ -80,6 +91,41 @@ impl Template {
         self.0.iter().any(|expr| expr.any(&|source| source.is_of_response()))
     }
 
+    /// Whether it may tell a credential: a cookie, or what authenticates.
+    pub fn tells_secrets(&self) -> bool {
+        self.0.iter().any(|expr| expr.any(&|source| source.is_secret()))
+    }
+
+    /// Its pieces in the order of the text, each by itself.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Template> {
+        self.0.iter().map(|expr| Template(vec![expr.clone()]))
+    }
+
+    /// The one variable that it is.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        match &self.0[..] {
+            [Expr::Source(source)] => Some(source),
+            _ => None,
+        }
+    }
+
+    /// When a line of a log can be told it, by its last variable. None: it asks for the request's header together with
+    /// the answer, or puts the answer's end into a function; a log does not keep the one for the other.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        let any = |what: fn(&Source) -> bool| self.0.iter().any(|expr| expr.any(&what));
+        match (any(Source::is_of_head), any(Source::is_of_response), any(Source::is_of_end)) {
+            (true, false, _) => Some(Moment::Request),
+            (true, true, _) => None,
+            (false, _, false) => Some(Moment::Answer),
+            (false, _, true) => self.source().map(|_| Moment::End),
+        }
+    }
+
+    /// Whether every piece of it can be in a line of a log.
+    pub fn fits_a_log(&self) -> bool {
+        self.pieces().all(|piece| piece.moment().is_some())
+    }
+
     /// Fields of the client's certificate that it asks for.
     pub fn uses_client_cert(&self) -> bool {
         self.0.iter().any(|expr| expr.any(&|source| matches!(source, Source::ClientCert(_))))
@@ -116,4 +162,4 @@ pub fn names() -> (Vec<String>, Vec<&'static str>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -62,6 +62,20 @@ pub(crate) enum Source {
     Status,
     /// Of the backend's answer. Of several fields the first.
     ResponseHeader(HeaderName),
+    /// Access log: bytes of the answer's body that went to the client.
+    ResponseBytes,
+    /// Access log: seconds from the request's header to the end of the answer's body.
+    Seconds,
+    /// Access log: how the answer ended, `complete` or `aborted`.
+    ResponseEnd,
+    /// Access log: seconds from the request's header to the answer's.
+    HeaderSeconds,
+    /// When the request came: `2026-01-31T12:00:00.123Z`
+    Time,
+    /// The same in seconds of Unix time, with milliseconds.
+    TimeUnix,
+    /// The same as Apache's logs have it: `31/Jan/2026:12:00:00 +0000`
+    TimeClf,
 }
 
 /// Variables by their names in the config; `tls.client_cert.FIELD` besides.
@@ -88,6 +102,13 @@ pub(super) const NAMES: &[(&str, Source)] = &[
     ("pool", Source::Pool),
     ("backend", Source::Backend),
     ("response.status", Source::Status),
+    ("response.bytes", Source::ResponseBytes),
+    ("response.seconds", Source::Seconds),
+    ("response.header_seconds", Source::HeaderSeconds),
+    ("response.end", Source::ResponseEnd),
+    ("time", Source::Time),
+    ("time.unix", Source::TimeUnix),
+    ("time.clf", Source::TimeClf),
 ];
 
 /// Functions that are variables with a name of their own: `header('user-agent')`.
@@ -131,6 +152,38 @@ impl Source {
 
     /// Known only when the backend has answered.
     pub(super) fn is_of_response(&self) -> bool {
-        matches!(self, Source::Backend | Source::Status | Source::ResponseHeader(_))
+        matches!(self, Source::Backend | Source::Status | Source::ResponseHeader(_) | Source::HeaderSeconds)
+            || self.is_of_end()
+    }
+
+    /// Known only when the answer's body has ended.
+    pub(super) fn is_of_end(&self) -> bool {
+        matches!(self, Source::ResponseBytes | Source::Seconds | Source::ResponseEnd)
+    }
+
+    /// Stands in the request's header.
+    pub(super) fn is_of_head(&self) -> bool {
+        use Source::*;
+        matches!(
+            self,
+            Method | Path | Query | Uri | Url | HttpVersion | Header(_) | QueryParameter(_) | Cookie(_) | PathPart(_)
+        )
+    }
+
+    /// May be a credential.
+    pub(super) fn is_secret(&self) -> bool {
+        match self {
+            Source::Cookie(_) => true,
+            Source::Header(name) | Source::ResponseHeader(name) => {
+                ["authorization", "proxy-authorization", "cookie", "set-cookie"].contains(&name.as_str())
+            }
+            _ => false,
+        }
+    }
+
+    /// A number, as it is written.
+    pub(crate) fn is_number(&self) -> bool {
+        use Source::*;
+        matches!(self, ClientPort | ServerPort | Status | ResponseBytes | Seconds | HeaderSeconds | TimeUnix)
     }
 }

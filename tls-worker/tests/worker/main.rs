@@ -14,6 +14,7 @@ mod control;
 mod edges;
 mod guards;
 mod http;
+mod logs;
 mod misdirected;
 mod ocsp;
 mod passthrough;

@@ -1,5 +1,6 @@
 //! What only requests have: words of routes, limits, sessions, callouts and the log.
 
+pub(super) mod access_log;
 pub(super) mod authorizer;
 pub(super) mod clients;
 pub(super) mod compression;

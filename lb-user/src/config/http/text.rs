@@ -9,6 +9,8 @@ use tls_worker::api::vars::Template;
 pub(in crate::config) enum When {
     /// Before the backend has answered.
     Request,
+    /// When everything is known.
+    End,
 }
 
 /// A text with variables that are known by then; what is wrong in it is told with its place.

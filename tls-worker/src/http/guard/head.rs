@@ -140,11 +140,8 @@ impl Head {
         }
         let (name, value) = field(line)?;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                if std::mem::replace(&mut self.host, true) {
-                    return Err(Rejection::Host);
-                }
-            }
+            4 if name.eq_ignore_ascii_case(b"host") && self.host => return Err(Rejection::Host),
+            4 if name.eq_ignore_ascii_case(b"host") => self.host = true,
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = number(value).ok_or(Rejection::ContentLength)?;

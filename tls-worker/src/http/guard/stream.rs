@@ -71,6 +71,7 @@ impl<T> Guarded<T> {
             }
             Step::Broken(n, reason) => {
                 self.state.stats().rejected.inc(reason);
+                self.state.pipeline.set_lingers();
                 self.end = Some(End::Broken);
                 n
             }

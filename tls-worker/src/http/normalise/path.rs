@@ -18,9 +18,10 @@ pub(super) fn normal<'p>(path: &'p str, policy: &PathPolicy) -> Option<Cow<'p, s
 fn is_plain(path: &[u8]) -> bool {
     let mut last = b'x';
     path.iter().all(|byte| {
-        let plain = !matches!(byte, b'%' | b'\\') && !(last == b'/' && matches!(byte, b'/' | b'.'));
+        let escapes = matches!(byte, b'%' | b'\\');
+        let begins_segment = last == b'/' && matches!(byte, b'/' | b'.');
         last = *byte;
-        plain
+        !(escapes || begins_segment)
     })
 }
 

@@ -88,6 +88,14 @@ impl Worker {
         assert!(matches!(event, Event::Applied { generation } if generation == self.generation), "{event:?}");
     }
 
+    /// Where lines of access logs go: the other ends of the pipes, one a thread.
+    pub(crate) async fn log_pipes(&mut self, threads: usize) -> Vec<std::fs::File> {
+        let pipes: Vec<_> = (0..threads).map(|_| rustix::pipe::pipe().unwrap()).collect();
+        let fds: Vec<_> = pipes.iter().map(|(_, write)| write.as_fd()).collect();
+        self.sender.send(&Command::Logs, &fds).await.unwrap();
+        pipes.into_iter().map(|(read, _)| read.into()).collect()
+    }
+
     /// What comes of a snapshot.
     pub(crate) async fn try_apply(&mut self, snapshot: &Snapshot) -> Event {
         self.generation += 1;
