@@ -29,6 +29,11 @@ pub const fn with(name: &'static str, programs: &'static [&'static str], work: f
     Test { name, need: Need::Programs(programs), work }
 }
 
+/// A test that an ordinary user can run who has this module of Python in the environment for test clients.
+pub const fn python(name: &'static str, module: &'static str, work: fn() -> Result<()>) -> Test {
+    Test { name, need: Need::Python(module), work }
+}
+
 /// A test file's `main`.
 pub fn main(tests: Vec<Test>) -> ExitCode {
     // A lab is a handful of processes; more than two at once only make each other late.

@@ -11,6 +11,8 @@ pub enum Need {
     Nothing,
     /// An ordinary user with these programs.
     Programs(&'static [&'static str]),
+    /// An ordinary user with this module in the Python environment of `cargo xtask setup`.
+    Python(&'static str),
     /// Root, network namespaces, BPF, the tools of `cargo xtask setup`.
     Lab,
 }
@@ -25,6 +27,9 @@ impl Need {
         match self {
             Need::Nothing => return None,
             Need::Programs(tools) => return absent(tools),
+            Need::Python(module) => {
+                return (!has_module(module)).then(|| format!("Python's `{module}` (cargo xtask setup installs it)"));
+            }
             Need::Lab => {}
         }
         if !rustix::process::geteuid().is_root() {
@@ -47,6 +52,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(venv().ok().map(|venv| venv.join("bin")))
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
+}
+
+fn has_module(name: &str) -> bool {
+    let pythons = venv().and_then(|venv| Ok(std::fs::read_dir(venv.join("lib"))?));
+    pythons.into_iter().flatten().flatten().any(|python| python.path().join("site-packages").join(name).is_dir())
 }
 
 /// The Python environment that `cargo xtask setup` makes in the target directory.

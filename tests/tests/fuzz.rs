@@ -78,6 +78,40 @@ fn prefix_file() {
     });
 }
 
+/// The first bytes of a connection that may begin with a PROXY header: however they are cut, the reader says the same, and a
+/// header ends within them.
+#[test]
+fn proxy_header() {
+    use tls_worker::api::edge::{Read, read};
+    const MAX: usize = 4096;
+    bolero::check!().for_each(|input: &[u8]| {
+        let whole = read(input, MAX);
+        if let Read::Header(_, length) = whole {
+            assert!(length <= input.len() && length <= MAX.max(107));
+            assert_eq!(read(&input[..length], MAX), whole);
+        }
+        for cut in 0..input.len().min(MAX) {
+            let part = read(&input[..cut], MAX);
+            assert!(part == Read::NeedMore || part == whole, "{cut}: {part:?}, {whole:?}");
+        }
+    });
+}
+
+/// What proxies say of the addresses in front of them: whatever it is, whoever appends to it has the last word.
+#[test]
+fn forwarded_chain() {
+    use tls_worker::api::edge::hops;
+    let client: std::net::IpAddr = [192, 0, 2, 1].into();
+    bolero::check!().for_each(|input: &[u8]| {
+        for (forwarded, added) in
+            [(false, &b", 192.0.2.1"[..]), (true, b", for=192.0.2.1"), (true, b", for=\"192.0.2.1:80\"")]
+        {
+            let found = hops(forwarded, &[input, added].concat());
+            assert_eq!(found.last(), Some(&Some(client)), "{}", input.escape_ascii());
+        }
+    });
+}
+
 /// What a client of a passthrough service sends first: whatever it is and however it is cut, the reader ends, with the same
 /// word, and a name that it gives is one that routes can have.
 #[test]

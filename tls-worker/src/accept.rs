@@ -1,20 +1,24 @@
 //! Accepting: each new connection is counted, its service found by the address that the client connected to, bounded,
-//! and given a task of its own.
+//! its PROXY header read where there is one, and it is given a task of its own.
 
 use crate::api::Mode;
-use crate::conn::{Client, ConnState, Registration};
+use crate::conn::{Client, ConnState, Registration, Signal};
 use crate::handshakes::Underway;
 use crate::http::serve;
 use crate::io::Metered;
-use crate::stats::{ClientTimeout, Group, HandshakeFailure, ServiceStats, Session};
+use crate::proxy::{self, ProxyRules};
+use crate::stats::{ClientTimeout, Group, HandshakeFailure, ProxyHeaders, ServiceStats, Session};
 use crate::stream;
 use crate::thread::Thread;
 use crate::tls::{self, ServiceTls};
+use crate::view::{ServiceView, View};
 use rustls::{HandshakeKind, NamedGroup};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -68,72 +72,155 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
         service.stats.refused.inc();
         return;
     }
-    let underway = match compiled.mode {
-        Mode::Http => None,
-        Mode::Https | Mode::Tls | Mode::Passthrough => match thread.handshakes.begin(peer.ip()) {
-            Ok(underway) => Some(underway),
-            Err(reason) => {
-                service.stats.handshakes_refused.inc(reason);
-                return;
-            }
-        },
-    };
+    let proxy_header = compiled.proxy_header.clone();
+    if proxy_header.as_ref().is_some_and(|rules| !rules.may_come(peer.ip())) {
+        service.stats.proxy_headers.inc(ProxyHeaders::Untrusted);
+        return;
+    }
     let _ = stream.set_nodelay(true);
     let state =
         Arc::new(ConnState::new(service.stats.clone(), thread.stats.clone(), &compiled.timeouts, &compiled.limits));
     let registration = Registration::new(thread, service.name.clone());
     let stream = Metered::new(stream, state.clone());
-    let timeout = compiled.timeouts.handshake;
-    let name = service.name.clone();
-    // Carries requests, or bytes as they are.
-    let carries_requests = matches!(compiled.mode, Mode::Http | Mode::Https);
-    let requests = |proto| {
-        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        let (place, ends) = ((view.generation(), index), (canonical(peer), canonical(local)));
-        Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, ends, proto, incoming_cpu))
-    };
-    let bytes = |registration| stream::Client {
-        thread: thread.clone(),
-        state: state.clone(),
-        service: name.clone(),
-        registration,
-        peer,
-        local,
-    };
-    match (&compiled.tls, underway) {
-        (Some(tls), Some(underway)) => {
-            let (tls, thread) = (tls.clone(), thread.clone());
-            let serving = match carries_requests {
-                true => Serving::Requests(requests("https"), registration),
-                false => Serving::Bytes(bytes(registration)),
-            };
-            tokio::task::spawn_local(async move {
-                // Boxed: a handshake's state is large, and gone when the connection is idle.
-                let handshake = Box::pin(handshake(stream, &tls, timeout, underway, &thread, &service.stats));
-                let Some(accepted) = handshake.await else { return };
-                match serving {
-                    Serving::Requests(client, registration) => {
-                        client.secured(accepted.peer, &registration);
-                        serve::tls(accepted.stream, client, registration).await;
-                    }
-                    Serving::Bytes(client) => {
-                        // There is no HTTP to say it in.
-                        if let Some(reason) = accepted.peer.refused() {
-                            service.stats.handshake_failures.inc(reason);
-                            return;
-                        }
-                        let verified = accepted.peer.is_verified();
-                        client.registration.secured(accepted.peer);
-                        Box::pin(stream::tls(accepted.stream, client, verified)).await;
-                    }
+    let arrived =
+        Arrived { thread: thread.clone(), view, index, state, registration, stream, peer, local, incoming_cpu };
+    match proxy_header {
+        None => arrived.launch(),
+        Some(rules) => {
+            tokio::task::spawn_local(arrived.after_header(rules));
+        }
+    }
+}
+
+/// A connection that is accepted and counted.
+struct Arrived {
+    thread: Rc<Thread>,
+    view: Rc<View>,
+    /// Of its service.
+    index: usize,
+    state: Arc<ConnState>,
+    registration: Registration,
+    stream: Metered<TcpStream, ConnState>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    incoming_cpu: Option<u32>,
+}
+
+impl Arrived {
+    /// Go on when its PROXY header is read.
+    async fn after_header(mut self, rules: Arc<ProxyRules>) {
+        let received = tokio::select! {
+            received = proxy::receive(&mut self.stream, self.peer.ip(), &rules) => received,
+            () = poll_fn(|cx| match self.registration.poll(cx) {
+                Signal::Serve => Poll::Pending,
+                // Nothing was asked yet, so nothing is lost by closing.
+                Signal::Finish | Signal::Cut => Poll::Ready(()),
+            }) => return,
+        };
+        let outcome = match received {
+            Ok(Some((client, service))) => {
+                (self.peer, self.local) = (client, service);
+                ProxyHeaders::Accepted
+            }
+            Ok(None) => ProxyHeaders::Local,
+            Err(reason) => {
+                tracing::debug!(peer = %self.peer, ?reason, "PROXY header");
+                reason
+            }
+        };
+        self.state.stats().proxy_headers.inc(outcome);
+        if received.is_ok() {
+            self.launch();
+        }
+    }
+
+    /// Give it a task of its own, where the limits of clients allow it.
+    fn launch(self) {
+        let Arrived { thread, view, index, state, registration, stream, peer, local, incoming_cpu } = self;
+        let service = view.services[index].clone();
+        let compiled = &view.compiled.services[index];
+        if let Some(limits) = &compiled.client_limits {
+            match limits.connect(peer.ip(), &service.stats) {
+                Some(hold) => state.hold(hold),
+                None => return,
+            }
+        }
+        let underway = match compiled.mode {
+            Mode::Http | Mode::Tcp => None,
+            Mode::Https | Mode::Tls | Mode::Passthrough => match thread.handshakes.begin(peer.ip()) {
+                Ok(underway) => Some(underway),
+                Err(reason) => {
+                    service.stats.handshakes_refused.inc(reason);
+                    return;
                 }
-            });
+            },
+        };
+        let timeout = compiled.timeouts.handshake;
+        let name = service.name.clone();
+        // Carries requests, or bytes as they are.
+        let carries_requests = matches!(compiled.mode, Mode::Http | Mode::Https);
+        let requests = |proto| {
+            let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+            let (place, ends) = ((view.generation(), index), (canonical(peer), canonical(local)));
+            Rc::new(Client::new(thread.clone(), state.clone(), name.clone(), place, ends, proto, incoming_cpu))
+        };
+        let bytes = |registration| stream::Client {
+            thread: thread.clone(),
+            state: state.clone(),
+            service: name.clone(),
+            registration,
+            peer,
+            local,
+        };
+        match (&compiled.tls, underway) {
+            (Some(tls), Some(underway)) => {
+                let serving = match carries_requests {
+                    true => Serving::Requests(requests("https"), registration),
+                    false => Serving::Bytes(bytes(registration)),
+                };
+                let secured = secured(stream, tls.clone(), timeout, underway, thread.clone(), service, serving);
+                tokio::task::spawn_local(secured);
+            }
+            (_, Some(underway)) => {
+                tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), underway, timeout));
+            }
+            (_, None) if compiled.mode == Mode::Tcp => {
+                tokio::task::spawn_local(stream::tcp(stream, bytes(registration)));
+            }
+            (_, None) => {
+                tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
+            }
         }
-        (_, Some(underway)) => {
-            tokio::task::spawn_local(stream::passthrough(stream, bytes(registration), underway, timeout));
+    }
+}
+
+/// The handshake, then what comes after it.
+async fn secured(
+    stream: Metered<TcpStream, ConnState>,
+    tls: Arc<ServiceTls>,
+    timeout: Duration,
+    underway: Underway,
+    thread: Rc<Thread>,
+    service: Rc<ServiceView>,
+    serving: Serving,
+) {
+    // Boxed: a handshake's state is large, and gone when the connection is idle.
+    let handshake = Box::pin(handshake(stream, &tls, timeout, underway, &thread, &service.stats));
+    let Some(accepted) = handshake.await else { return };
+    match serving {
+        Serving::Requests(client, registration) => {
+            client.secured(accepted.peer, &registration);
+            serve::tls(accepted.stream, client, registration).await;
         }
-        (_, None) => {
-            tokio::task::spawn_local(serve::clear(stream, requests("http"), registration));
+        Serving::Bytes(client) => {
+            // There is no HTTP to say it in.
+            if let Some(reason) = accepted.peer.refused() {
+                service.stats.handshake_failures.inc(reason);
+                return;
+            }
+            let verified = accepted.peer.is_verified();
+            client.registration.secured(accepted.peer);
+            Box::pin(stream::tls(accepted.stream, client, verified)).await;
         }
     }
 }

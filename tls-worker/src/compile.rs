@@ -4,13 +4,17 @@
 
 use crate::api::{
     self, BackendTimeouts, Balance, Balancing, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits, Mode, Multiplex,
-    Outliers, PathPolicy, PoolLimits, Retry, RetryBudget, Snapshot, TicketKeys,
+    Outliers, PathPolicy, PoolLimits, ProxyVersion, Retry, RetryBudget, Snapshot, TicketKeys,
 };
 use crate::http::CompiledRoute;
 use crate::http::authorize;
+use crate::http::forwarded::Forwarding;
 use crate::http::route::{Patterns, Router};
+use crate::limits::{self, Limits};
 use crate::log::Plan;
+use crate::networks::Networks;
 use crate::persist::Pinning;
+use crate::proxy::ProxyRules;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
 use crate::upstream::Maglev;
@@ -78,6 +82,9 @@ pub(crate) struct CompiledService {
     pub(crate) timeouts: ClientTimeouts,
     pub(crate) served_by: Option<HeaderName>,
     pub(crate) max_connections: u64,
+    pub(crate) proxy_header: Option<Arc<ProxyRules>>,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) client_limits: Option<Limits>,
     /// Into [`Compiled::logs`].
     pub(crate) access_log: Option<usize>,
     pub(crate) path: PathPolicy,
@@ -93,7 +100,7 @@ pub(crate) struct CompiledPool {
     pub(crate) tls: Option<Arc<UpstreamIdentity>>,
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
-    pub(crate) proxy_v2: bool,
+    pub(crate) proxy_version: Option<ProxyVersion>,
     pub(crate) balancing: Balancing,
     /// [`Balancing::hash_key`]
     pub(crate) hash_key: Option<Arc<Template>>,
@@ -151,7 +158,8 @@ impl Compiled {
             new.services.push(compiled);
         }
         let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
-        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).cloned().collect();
+        let addresses = new.services.iter().filter_map(|s| s.forwarding.client_ip_header.as_ref());
+        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).chain(addresses).cloned().collect();
         new.client_cert_names = names.into_iter().collect();
         new.patterns = new.patterns.done();
         Ok(new)
@@ -164,6 +172,12 @@ impl Compiled {
         let port = Some(address.port());
         let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         [(ip, port), (ip, None), (any, port), (any, None)].iter().find_map(|key| self.addresses.get(key)).copied()
+    }
+
+    /// Forget what limits need not remember. No thread of requests does this.
+    pub(crate) fn sweep(&self) {
+        let now = limits::now();
+        self.services.iter().filter_map(|service| service.client_limits.as_ref()).for_each(|limits| limits.sweep(now));
     }
 
     fn compile_service(
@@ -184,6 +198,7 @@ impl Compiled {
         if service.access_log.is_some_and(|log| log >= self.logs.len()) {
             return Err(format!("there is no access log {:?}", service.access_log));
         }
+        let before = last.services.iter().find(|s| *s.name == service.name);
         let has_http = matches!(service.mode, Mode::Http | Mode::Https);
         for route in &service.routes {
             self.check_pools(route, has_http)?;
@@ -192,7 +207,7 @@ impl Compiled {
             if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
         let parse =
             |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
-        let tls = self.compile_tls(service, tickets, last)?.map(Arc::new);
+        let tls = self.compile_tls(service, tickets, before)?.map(Arc::new);
         let patterns = &mut self.patterns;
         Ok(CompiledService {
             name: service.name.as_str().into(),
@@ -204,6 +219,9 @@ impl Compiled {
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
+            proxy_header: service.proxy_header.as_ref().map(|rules| Arc::new(proxy_rules(rules))),
+            forwarding: Forwarding::new(&service.forwarding)?,
+            client_limits: Limits::new(&service.client_limits, before.and_then(|before| before.client_limits.as_ref())),
             access_log: service.access_log.filter(|_| has_http),
             path: service.path,
             limits: service.limits,
@@ -222,7 +240,7 @@ impl Compiled {
                 let (name, have) = (&route.name, self.pools.len());
                 return Err(format!("route {name:?} points to pool {index} of {have}"));
             };
-            if pool.proxy_v2 && has_http {
+            if pool.proxy_version.is_some() && has_http {
                 return Err(format!(
                     "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
                     route.name, pool.name
@@ -246,24 +264,30 @@ impl Compiled {
         &self,
         service: &api::Service,
         tickets: &TicketKeys,
-        last: &Compiled,
+        before: Option<&CompiledService>,
     ) -> Result<Option<ServiceTls>, String> {
         let word = match service.mode {
             Mode::Http => "http",
             Mode::Https => "https",
             Mode::Tls => "tls",
             Mode::Passthrough => "passthrough",
+            Mode::Tcp => "tcp",
         };
         let tls = match (service.mode, &service.tls) {
-            (Mode::Http | Mode::Passthrough, None) => return Ok(None),
+            (Mode::Http | Mode::Passthrough | Mode::Tcp, None) => return Ok(None),
             (Mode::Https | Mode::Tls, Some(tls)) => tls,
             (_, Some(_)) => return Err(format!("mode is {word}, but there is a TLS table")),
             (_, None) => return Err(format!("mode is {word}, but there is no TLS table")),
         };
-        let before = last.services.iter().find(|s| *s.name == service.name).and_then(|s| s.tls.as_deref());
+        let before = before.and_then(|before| before.tls.as_deref());
         let ready = ServiceTls::new(&service.name, tls, &self.certificates, tickets, before);
         ready.map(Some).map_err(|e| e.to_string())
     }
+}
+
+fn proxy_rules(rules: &api::ProxyHeader) -> ProxyRules {
+    let max = rules.max_size as usize;
+    ProxyRules { from: Networks::new(&rules.from), required: rules.required, timeout: rules.timeout, max }
 }
 
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
@@ -309,7 +333,7 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         tls,
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
-        proxy_v2: pool.proxy_v2,
+        proxy_version: pool.proxy_version,
         balancing: pool.balancing,
         hash_key,
         limits: pool.limits,

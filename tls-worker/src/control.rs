@@ -160,7 +160,10 @@ impl Control {
                 _ = &mut all_done => return Ok(()),
                 _ = terminate.recv() => self.drain(LAST_GRACE, "SIGTERM").await?,
                 _ = interrupt.recv() => self.drain(LAST_GRACE, "SIGINT").await?,
-                _ = ticks.tick() => self.sessions.tick(&self.compiled, &self.events),
+                _ = ticks.tick() => {
+                    self.compiled.sweep();
+                    self.sessions.tick(&self.compiled, &self.events);
+                }
                 received = commands.recv(), if open => match received {
                     Some(Ok((command, fds))) => self.command(command, fds).await?,
                     Some(Err(WireError::Json(error))) => tracing::error!(%error, "a command was not understood"),

@@ -1,5 +1,6 @@
 //! [`Metered`], a stream around the TCP socket that notes what passes: bytes as TCP carries them, and when.
 
+use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,11 +23,18 @@ pub(crate) trait Meter {
 pub(crate) struct Metered<T, M: Meter> {
     inner: T,
     meter: Arc<M>,
+    /// What was read, and counted, before its turn.
+    before: Bytes,
 }
 
 impl<T, M: Meter> Metered<T, M> {
     pub(crate) fn new(inner: T, meter: Arc<M>) -> Self {
-        Metered { inner, meter }
+        Metered { inner, meter, before: Bytes::new() }
+    }
+
+    /// These bytes, which were read from it, are to be read again.
+    pub(crate) fn put_before(&mut self, bytes: impl Into<Bytes>) {
+        self.before = bytes.into();
     }
 
     /// Who is told of bytes; of those that pass without this stream, by whoever passes them.
@@ -48,6 +56,17 @@ impl<T, M: Meter> Metered<T, M> {
     }
 }
 
+impl<M: Meter> Metered<tokio::net::TcpStream, M> {
+    /// The next byte, which stays to be read. None: there is no more.
+    pub(crate) async fn first(&self) -> io::Result<Option<u8>> {
+        if let Some(first) = self.before.first() {
+            return Ok(Some(*first));
+        }
+        let mut first = [0; 1];
+        Ok((self.inner.peek(&mut first).await? > 0).then_some(first[0]))
+    }
+}
+
 impl<T, M: Meter> Drop for Metered<T, M> {
     fn drop(&mut self) {
         self.meter.closed();
@@ -56,6 +75,11 @@ impl<T, M: Meter> Drop for Metered<T, M> {
 
 impl<T: AsyncRead + Unpin, M: Meter> AsyncRead for Metered<T, M> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            let n = self.before.len().min(buf.remaining());
+            buf.put_slice(&self.before.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         self.meter.read(buf.filled().len() - before);

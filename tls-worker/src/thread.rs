@@ -282,8 +282,21 @@ impl Thread {
         self.registry.borrow_mut().bound();
     }
 
+    /// What threads share is told by one of them.
+    fn tell_limits(&self, report: &mut Report) {
+        let view = self.view.borrow();
+        for service in &mut report.services {
+            let compiled = view.place_of(&service.service).map(|index| &view.compiled.services[index]);
+            service.limited_sources =
+                compiled.and_then(|s| s.client_limits.as_ref()).map_or(0, |limits| limits.sources());
+        }
+    }
+
     fn report(&self) -> Report {
         let mut report = self.registry.borrow().report();
+        if self.index == 0 {
+            self.tell_limits(&mut report);
+        }
         report.threads.push(ThreadReport {
             index: self.index,
             cpu: self.cpu,

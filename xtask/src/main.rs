@@ -1,4 +1,4 @@
-//! Everything a person types to develop Bailey: `cargo xtask setup`, `demo`, `test`, `lint`, `bench`.
+//! Everything a person types to develop Bailey: `cargo xtask setup`, `demo`, `test`, `lint`, `soak`, `bench`.
 //!
 //! It knows no other crate of the workspace: what it runs, it runs as a child process whose output is streamed.
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@ mod child;
 mod demo;
 mod lint;
 mod setup;
+mod soak;
 mod suite;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Verb {
     Test(suite::Args),
     /// Format, lints, licences
     Lint,
+    /// Send very many requests through an edge, and see that each is answered and no memory is kept
+    Soak(soak::Args),
     /// Measure beside nginx and HAProxy, and the packet path beside an empty program
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args).map(|()| true),
         Verb::Test(args) => suite::run(&args),
         Verb::Lint => lint::run().map(|()| true),
+        Verb::Soak(args) => soak::run(&args).map(|()| true),
         Verb::Bench(args) => bench::run(&args).map(|()| true),
     };
     match outcome {

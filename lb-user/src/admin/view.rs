@@ -143,6 +143,7 @@ fn service_row(edge: &State, service: &api::Service) -> ServiceRow {
             Mode::Https => "https".into(),
             Mode::Tls => "tls".into(),
             Mode::Passthrough => "passthrough".into(),
+            Mode::Tcp => "tcp".into(),
         },
         addresses: service.addresses.iter().map(listen_address).collect(),
         protocols: vec![Protocol::Tcp],

@@ -49,14 +49,14 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
         let l4 = forwards.iter().find(|parsed| parsed.forward.pool == index);
         let first = http.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));
         let first = first.or(l4.map(|parsed| (&parsed.forward.name, "l4", &parsed.pool)));
-        if let (true, Some((name, mode, span))) = (pool.pool.proxy_v2, first) {
+        if let (true, Some((name, mode, span))) = (pool.pool.proxy_version.is_some(), first) {
             p.push(
                 Problem::error(
                     pool.proxy.clone(),
                     format!("`proxy_protocol` does not go with service {name:?} of mode {mode:?}"),
                 )
                 .also(span.clone(), "it leads here")
-                .help("modes \"tls\" and \"passthrough\" send it; to HTTP backends clients' addresses go in headers"),
+                .help("modes \"tls\", \"passthrough\" and \"tcp\" send it; to HTTP backends clients' addresses go in headers"),
             );
         }
         let stream = services.iter().filter(leads).find(|parsed| !of_http(parsed.service.mode));

@@ -175,7 +175,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
             prefixes.insert(Some(parsed.name), parsed.shield.prefixes);
         }
         match parsed.kind {
-            Some(service::Kind::Terminated(service)) => terminated.push(service),
+            Some(service::Kind::Terminated(service)) => terminated.push(*service),
             Some(service::Kind::Forwarded(service)) => forwarded.push(service),
             None => {}
         }

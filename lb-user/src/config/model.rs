@@ -244,8 +244,8 @@ pub struct Pool {
     pub timeouts: api::BackendTimeouts,
     /// TLS towards the backends, roots read.
     pub tls: Option<api::UpstreamTls>,
-    /// Whether clients' addresses go ahead in PROXY protocol, version 2.
-    pub proxy_v2: bool,
+    /// Version of the PROXY protocol in which clients' addresses go ahead.
+    pub proxy_version: Option<api::ProxyVersion>,
     /// Clients that come again go to the backend that they had.
     pub persistence: Option<api::Persistence>,
     /// Checks; none: a backend counts as up.
@@ -270,7 +270,7 @@ impl Pool {
             max_idle: 64,
             timeouts: api::BackendTimeouts::default(),
             tls: None,
-            proxy_v2: false,
+            proxy_version: None,
             persistence: None,
             health: None,
         }

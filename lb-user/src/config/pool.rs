@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
-use tls_worker::api::{BackendRole, BackendTimeouts};
+use tls_worker::api::{BackendRole, BackendTimeouts, ProxyVersion};
 use toml_span::Value;
 use toml_span::value::ValueInner;
 
@@ -62,7 +62,7 @@ pub(super) fn pool(
     let tls_section = section.section(p, "tls");
     let alpn = tls_section.as_ref().map_or(section.span.clone(), |tls| tls.span_of("alpn"));
     let tls = tls_section.map(|section| upstream::tls(section, p, files, certificates));
-    let proxy_v2 = section.choice(p, "proxy_protocol", &[("v2", ())]).is_some();
+    let proxy_version = section.choice(p, "proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
     let persistence_section = section.section(p, "persistence");
     let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
     let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
@@ -89,7 +89,7 @@ pub(super) fn pool(
         max_idle,
         timeouts,
         tls,
-        proxy_v2,
+        proxy_version,
         persistence,
         health,
     };

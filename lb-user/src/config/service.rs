@@ -2,6 +2,7 @@
 
 use super::files::Files;
 use super::host::Host;
+use super::http::clients::{Clients, clients};
 use super::http::compression::compression;
 use super::http::limits;
 use super::http::redirect;
@@ -28,7 +29,8 @@ pub(super) struct Terminated {
 
 /// A service of either kind.
 pub(super) enum Kind {
-    Terminated(Terminated),
+    /// Boxed: it is large.
+    Terminated(Box<Terminated>),
     Forwarded(forward::Parsed),
 }
 
@@ -59,18 +61,18 @@ pub(super) fn service(
     p: &mut Problems,
     around: &mut Around<'_, '_>,
 ) -> Parsed {
-    let ends =
-        [Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough].map(|mode| (tls::service::word(mode), Some(mode)));
+    let ends = [Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough, Mode::Tcp]
+        .map(|mode| (tls::service::word(mode), Some(mode)));
     let words: Vec<_> = ends.into_iter().chain([("l4", None)]).collect();
     let mode = section.choice(p, "mode", &words);
     if !section.has("mode") {
-        section.missing("mode", "write mode = \"https\", \"http\", \"tls\", \"passthrough\" or \"l4\"");
+        section.missing("mode", "write mode = \"https\", \"http\", \"tls\", \"passthrough\", \"tcp\" or \"l4\"");
     }
     let terminated = mode != Some(None);
     let shield = section.section(p, "shield");
     let shield = shield::service(shield, p, around.files.prefix_dir(), around.datapath, terminated);
     let kind = if terminated {
-        self::terminated(name, &mut section, p, mode.flatten(), around).map(Kind::Terminated)
+        self::terminated(name, &mut section, p, mode.flatten(), around).map(|parsed| Kind::Terminated(Box::new(parsed)))
     } else {
         forward::forward(name, &mut section, p, around.datapath, &mut around.pools).map(Kind::Forwarded)
     };
@@ -121,6 +123,7 @@ fn terminated(
     let max_connections_per_thread = section.integer(p, "max_connections", 1..=1_000_000).unwrap_or(65_536);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let (path, limits) = limits::http(section, p, mode, &timeouts);
+    let Clients { proxy_header, forwarding, limits: client_limits } = clients(section, p, mode);
     forward::refuse_own(section, p);
     Some(Terminated {
         service: Service {
@@ -132,6 +135,9 @@ fn terminated(
             timeouts,
             served_by_header,
             max_connections_per_thread,
+            proxy_header,
+            forwarding,
+            client_limits,
             access_log,
             path,
             limits,

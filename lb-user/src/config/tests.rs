@@ -2,6 +2,7 @@
 
 mod access_log;
 mod authorizer;
+mod clients;
 mod forward;
 mod limits;
 mod persistence;

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tls_worker::api::UpstreamTls;
 use tls_worker::api::tls::{UpstreamIdentity, upstream_identity};
+use tls_worker::api::{ProxyVersion, UpstreamTls};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -35,7 +35,7 @@ pub struct Target {
     /// TLS of its pool.
     pub tls: Option<UpstreamTls>,
     /// Whether its pool sends PROXY headers.
-    pub proxy_v2: bool,
+    pub proxy_version: Option<ProxyVersion>,
     /// Where checks are counted.
     pub counts: Arc<Counts>,
 }
@@ -43,7 +43,7 @@ pub struct Target {
 impl Target {
     /// Whether what one found holds for the other.
     pub(crate) fn asks_like(&self, other: &Target) -> bool {
-        self.check == other.check && self.tls == other.tls && self.proxy_v2 == other.proxy_v2
+        self.check == other.check && self.tls == other.tls && self.proxy_version == other.proxy_version
     }
 }
 
@@ -155,9 +155,9 @@ fn begin_due(
         entry.machine.begin(now, jitter(random, key, now));
         let (key, life, identity) = (key.clone(), entry.life, entry.identity.clone());
         let HealthCheck { probe: what, timeout, .. } = entry.target.check.clone();
-        let proxy_v2 = entry.target.proxy_v2;
+        let proxy_version = entry.target.proxy_version;
         running.spawn(async move {
-            let opening = Opening { proxy_v2, identity: identity.as_deref() };
+            let opening = Opening { proxy_version, identity: identity.as_deref() };
             let outcome = probe(key.1, &what, opening, timeout).await;
             (key, life, outcome)
         });

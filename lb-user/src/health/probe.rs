@@ -7,6 +7,7 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tls_worker::api::ProxyVersion;
 use tls_worker::api::tls::UpstreamIdentity;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,11 +27,14 @@ pub struct Outcome {
 /// proxy-protocol.txt, 2.2).
 const LOCAL: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
+/// What version 1 has for the same (2.1).
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+
 /// What a backend expects before the request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
-    /// A header of the PROXY protocol, version 2.
-    pub proxy_v2: bool,
+    /// A header of this version of the PROXY protocol.
+    pub proxy_version: Option<ProxyVersion>,
     /// TLS.
     pub identity: Option<&'a UpstreamIdentity>,
 }
@@ -56,8 +60,12 @@ async fn ask(address: SocketAddr, probe: &Probe, opening: Opening<'_>) -> Result
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| format!("request: {e}"))?;
-    if opening.proxy_v2 {
-        stream.write_all(LOCAL).await.map_err(|e| format!("PROXY header: {e}"))?;
+    if let Some(version) = opening.proxy_version {
+        let local: &[u8] = match version {
+            ProxyVersion::V1 => UNKNOWN,
+            ProxyVersion::V2 => LOCAL,
+        };
+        stream.write_all(local).await.map_err(|e| format!("PROXY header: {e}"))?;
     }
     let code = match opening.identity {
         None => get(stream, request).await?,

@@ -122,7 +122,8 @@ async fn the_agent_tells_changes_and_only_changes() {
         fall: 3,
     };
     let counts = Arc::new(Counts::default());
-    let target = Target { pool: "p".into(), address, check, tls: None, proxy_v2: false, counts: Arc::clone(&counts) };
+    let target =
+        Target { pool: "p".into(), address, check, tls: None, proxy_version: None, counts: Arc::clone(&counts) };
     let (targets, receiver) = watch::channel(vec![target.clone()]);
     let (verdicts, mut told) = mpsc::channel(4);
     let agent = tokio::spawn(Agent { targets: receiver, verdicts }.run());

@@ -3,6 +3,7 @@
 mod families;
 mod families_authorizer;
 mod families_compression;
+mod families_edge;
 mod families_forward;
 mod families_http;
 mod families_log;

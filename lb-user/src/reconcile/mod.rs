@@ -301,7 +301,7 @@ impl<D: Datapath> Reconciler<D> {
                     address: backend.address,
                     check: check.clone(),
                     tls: pool.tls.clone(),
-                    proxy_v2: pool.proxy_v2,
+                    proxy_version: pool.proxy_version,
                     counts: self.checks.get(&key).cloned().unwrap_or_default(),
                 });
             }

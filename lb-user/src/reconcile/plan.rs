@@ -202,7 +202,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
         tls: pool.tls.clone(),
         timeouts: pool.timeouts,
         max_idle_per_thread: pool.max_idle,
-        proxy_v2: pool.proxy_v2,
+        proxy_version: pool.proxy_version,
         balancing: pool.balancing.clone(),
         limits: pool.limits,
         multiplex: pool.multiplex,

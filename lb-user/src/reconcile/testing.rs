@@ -67,7 +67,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
                 max_entries: 9,
                 drain_timeout: second,
             }),
-            proxy_v2: false,
+            proxy_version: None,
             health: None,
         }],
         origin: Origin { path: "/nonexistent/bailey.toml".into(), text: "".into() },

@@ -9,6 +9,7 @@ mod actions;
 mod authorizer;
 mod balancing;
 mod compression;
+mod edges;
 mod http_limits;
 mod persistence;
 mod report;
@@ -26,6 +27,12 @@ pub mod tls {
     pub use crate::tls::{TlsError, UpstreamIdentity, certified_key, upstream_identity};
     pub use crate::tls::{client_cert_header, client_cert_rules, client_cert_value};
     pub use crate::tls::{known_groups, known_suites, server_tls, signature_algorithms};
+}
+
+/// What reads bytes of proxies, for those who try to break it.
+pub mod edge {
+    pub use crate::http::forwarded::hops;
+    pub use crate::proxy::{ProxyFault, Read, Told, read};
 }
 
 /// For those who try to break what reads a client's bytes.
@@ -58,6 +65,7 @@ pub use actions::*;
 pub use authorizer::*;
 pub use balancing::*;
 pub use compression::*;
+pub use edges::*;
 pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;

@@ -156,6 +156,15 @@ pub struct ServiceReport {
     /// Values of headers, made of variables, that no header can have.
     #[serde(default)]
     pub invalid_headers: u64,
+    /// Connections that begin, or may begin, with a PROXY header, by what came of it.
+    #[serde(default)]
+    pub proxy_headers: Vec<(String, u64)>,
+    /// Connections and requests over a limit of the service or of a source, by which.
+    #[serde(default)]
+    pub limited: Vec<(String, u64)>,
+    /// Sources that limits remember now. One thread tells it for all.
+    #[serde(default)]
+    pub limited_sources: u64,
     /// HTTP/2 connections that were ended for what the client did too much of ("reset", "ping", …), and streams
     /// ("stall").
     #[serde(default)]

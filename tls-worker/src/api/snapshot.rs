@@ -6,6 +6,7 @@ use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
 use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
+use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
 use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
 use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
@@ -79,6 +80,15 @@ pub struct Service {
     pub served_by_header: Option<String>,
     /// Connections of one thread at once; more are closed at accept and counted.
     pub max_connections_per_thread: u32,
+    /// Connections begin with a PROXY header; none: they do not.
+    #[serde(default)]
+    pub proxy_header: Option<ProxyHeader>,
+    /// Clients behind proxies, and what backends are told.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// Connections and rates of requests.
+    #[serde(default)]
+    pub client_limits: ClientLimits,
     /// Into [`Snapshot::access_logs`]; none: nothing is written of its requests.
     #[serde(default)]
     pub access_log: Option<usize>,
@@ -112,6 +122,8 @@ pub enum Mode {
     Tls,
     /// Bytes to and from a backend that has the TLS; the ClientHello says which.
     Passthrough,
+    /// Bytes to and from a backend, whatever they are.
+    Tcp,
 }
 
 /// Which requests go to which pool.
@@ -220,10 +232,9 @@ pub struct Pool {
     pub timeouts: BackendTimeouts,
     /// Idle connections that one thread keeps to one backend.
     pub max_idle_per_thread: u32,
-    /// For connections of [`Mode::Tls`] and [`Mode::Passthrough`]: the client's address goes ahead in a PROXY
-    /// protocol header, version 2.
+    /// For connections without HTTP: the client's address goes ahead in a PROXY header of this version.
     #[serde(default)]
-    pub proxy_v2: bool,
+    pub proxy_version: Option<ProxyVersion>,
     /// What else decides about the choice of a backend.
     #[serde(default)]
     pub balancing: Balancing,

@@ -3,9 +3,10 @@
 use crate::api::{ClientTimeouts, HttpLimits};
 use crate::clock::{self, Millis};
 use crate::io::Meter;
+use crate::limits::Hold;
 use crate::pipeline::Pipeline;
 use crate::stats::{ClientTimeout, Counter, ServiceStats, ThreadStats};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Times of one client connection, and what counts it as open: the socket's end is its end.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct ConnState {
     written: Counter,
     /// HTTP/2 frames arrive without any request (ping, settings): only requests count there.
     multiplexed: Counter,
+    /// What counts it towards limits of clients.
+    hold: OnceLock<Hold>,
 }
 
 impl ConnState {
@@ -62,10 +65,22 @@ impl ConnState {
             read: Counter::default(),
             written: Counter::default(),
             multiplexed: Counter::default(),
+            hold: OnceLock::new(),
         };
         state.last_io.set(clock::now());
         state.idle_since.set(clock::now());
         state
+    }
+
+    /// It counts towards limits of clients for as long as this lives.
+    pub(crate) fn hold(&self, hold: Hold) {
+        // Once for a connection.
+        let _ = self.hold.set(hold);
+    }
+
+    /// Its PROXY header is read; of the bytes that came, so many are what follows.
+    pub(crate) fn header_read(&self, rest: usize) {
+        self.read.set(rest as u64);
     }
 
     /// The connection speaks HTTP/2 from here on.

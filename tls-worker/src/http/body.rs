@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A response's body on its way to a client. It holds the request as in flight, and its backend's connection, which
 /// it gives back when it has passed whole and takes along when it is dropped before that.
@@ -25,6 +26,8 @@ pub(crate) struct ResponseBody {
     /// Of the access log.
     line: Option<Box<Line>>,
     in_flight: Option<InFlight>,
+    /// When it is to end, as a call of gRPC.
+    deadline: Option<Pin<Box<Sleep>>>,
     /// Who is told when it waits for its client.
     held: Option<Rc<Held>>,
 }
@@ -58,7 +61,7 @@ enum Kind {
 
 impl ResponseBody {
     fn of(kind: Kind) -> Self {
-        ResponseBody { kind, line: None, in_flight: None, held: None }
+        ResponseBody { kind, line: None, in_flight: None, held: None, deadline: None }
     }
 
     pub(crate) fn empty() -> Self {
@@ -91,6 +94,14 @@ impl ResponseBody {
         }
     }
 
+    /// It ends with the trailers of an overdue call when the backend has not ended it by then.
+    pub(super) fn until(mut self, deadline: Instant) -> Self {
+        if matches!(self.kind, Kind::Backend { .. }) {
+            self.deadline = Some(Box::pin(sleep_until(deadline)));
+        }
+        self
+    }
+
     /// The request is in flight until this body is gone.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
@@ -115,13 +126,14 @@ impl ResponseBody {
     }
 
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (incoming, held) = match &mut self.kind {
+        let ResponseBody { kind, deadline, .. } = &mut *self;
+        let (incoming, held) = match kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
             Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
             Kind::Bytes(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.kind = Kind::Empty;
+                *kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Backend { incoming, held } => (incoming, held),
@@ -131,6 +143,10 @@ impl ResponseBody {
             note(held, |state| state.download(true));
             if held.as_ref().is_some_and(|(lease, _)| lease.poll_overdue(cx).is_ready()) {
                 polled = Poll::Ready(Some(Err(BodyError::Overdue)));
+            } else if deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+                // What it holds of the backend goes with it.
+                *kind = Kind::Empty;
+                return Poll::Ready(Some(Ok(Frame::trailers(super::grpc::overdue()))));
             }
         }
         match &polled {

@@ -1,6 +1,8 @@
 //! One request on its way: [`Exchange`] is what the stages know and note of it, [`Facts`] what conditions and texts with
 //! variables may ask about it.
 
+use super::forwarded::Told;
+use super::grpc::Call;
 use super::log::Begun;
 use super::stamp::Stamp;
 use crate::api::ClientCertField;
@@ -35,6 +37,10 @@ pub(super) struct Exchange {
     pub(super) dressed: Cell<bool>,
     /// Its header as it came, where something asks for it when the answer is there.
     pub(super) kept: Option<Box<Kept>>,
+    /// What a trusted proxy says of it.
+    pub(super) told: Option<Box<Told>>,
+    /// It is a call of gRPC.
+    pub(super) grpc: Option<Call>,
     /// What its line in the access log begins with.
     pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
@@ -53,18 +59,23 @@ impl Exchange {
             deadline: None,
             dressed: Cell::new(false),
             kept: None,
+            told: None,
+            grpc: None,
             log: None,
             id: OnceCell::new(),
         }
     }
 
-    /// Address of the client.
+    /// Address of the client, as the proxies that are trusted tell it, or else of the peer.
     pub(super) fn client_ip(&self) -> IpAddr {
-        self.client.peer_address.ip()
+        self.told.as_ref().and_then(|told| told.client()).unwrap_or_else(|| self.client.peer_address.ip())
     }
 
-    /// The request's id: 32 hexadecimal digits of chance.
-    pub(super) fn id(&self) -> &[u8; 32] {
+    /// The request's id: that of a trusted proxy, or else 32 hexadecimal digits of chance.
+    pub(super) fn id(&self) -> &[u8] {
+        if let Some(id) = self.told.as_ref().and_then(|told| told.id.as_ref()) {
+            return id.as_bytes();
+        }
         self.id.get_or_init(|| {
             let mut random = [0; 16];
             // ring's system generator does not fail once the kernel's has begun.

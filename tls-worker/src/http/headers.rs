@@ -10,10 +10,6 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 use http_body::Body;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// Host and port of an authority that was checked; an IPv6 address keeps its brackets.
 pub(super) fn split_authority(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
@@ -35,8 +31,7 @@ pub(super) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
 pub(super) fn rebuild_request(
     parts: &mut Parts,
     body: &impl Body,
-    authority: HeaderValue,
-    client: &Client,
+    authority: &HeaderValue,
     upgrade: Option<&HeaderValue>,
 ) {
     let headers = &mut parts.headers;
@@ -56,9 +51,6 @@ pub(super) fn rebuild_request(
     if !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH) {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    headers.insert(X_FORWARDED_FOR, client.address.clone());
-    headers.insert(X_FORWARDED_PROTO, client.proto.clone());
-    headers.insert(X_FORWARDED_HOST, authority);
     parts.version = Version::HTTP_11;
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         let whole = std::mem::take(&mut parts.uri).into_parts();

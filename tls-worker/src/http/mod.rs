@@ -1,8 +1,9 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `normalise` reads whom and what it asks for, `headers` rebuilds it, `route` finds its route, `actions` does what that says,
-//! `session` finds where its client was before, `forward` gets the backend's answer, `upgrade` carries what comes after a 101,
-//! `respond` makes the edge's own answers. In front of hyper, `guard` looks at what a client sends; `gather` puts together
-//! what HTTP/2 writes, `stall` ends streams that nobody takes.
+//! `normalise` reads whom and what it asks for, `forwarded` whose it is, `headers` rebuilds it, `route` finds its route, `actions`
+//! does what that says, `authorize` asks whether it may go on, `session` finds where its client was before, `forward` gets the
+//! backend's answer, `compress` makes it smaller, `upgrade` carries what comes after a 101, `websocket` opens such a tunnel over
+//! HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers. In front of hyper, `guard` looks at
+//! what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
 mod actions;
 pub(crate) mod authorize;
@@ -10,7 +11,9 @@ pub(crate) mod body;
 mod compress;
 mod exchange;
 mod forward;
+pub(crate) mod forwarded;
 mod gather;
+mod grpc;
 pub(crate) mod guard;
 mod headers;
 mod log;
@@ -24,12 +27,15 @@ mod stall;
 mod stamp;
 mod tape;
 mod upgrade;
+mod websocket;
 
 pub(crate) use actions::CompiledRoute;
 pub(crate) use actions::split::Turn;
 pub(crate) use headers::is_edges_own;
 
+use crate::compile::CompiledService;
 use crate::conn::{Client, InFlight};
+use crate::limits;
 use crate::persist::Pin;
 use crate::stats::Rejection;
 use crate::upstream::{self, PoolView};
@@ -44,7 +50,7 @@ use request_body::{Measure, Upload};
 use respond::Fault;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Answer one request. What needs no waiting is done at once, so that the future that waits is small: it is moved
 /// several times on its way into a task.
@@ -52,7 +58,7 @@ fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     let in_flight = InFlight::begin(&client.state);
     let refused = client.state.pipeline.begin();
     let is_http1 = request.version() != Version::HTTP_2;
@@ -80,8 +86,11 @@ fn handle(
             (Ok(_), None) => Err(Fault::NoBackend),
         };
         let mut response = answered.unwrap_or_else(|fault| {
-            let mut response = fault.response();
-            if let Fault::Rejected(reason) = fault {
+            let mut response = match exchange.as_ref().and_then(|exchange| exchange.grpc) {
+                Some(_) => grpc::Call::refuse(fault),
+                None => fault.response(),
+            };
+            if let Some(reason) = fault.rejection() {
                 client.state.stats().rejected.inc(reason);
                 if is_http1 && (refused.is_some() || reason.ends_connection()) {
                     client.state.pipeline.set_lingers();
@@ -130,6 +139,8 @@ struct Prepared {
     key: Option<u64>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
+    /// It was asked for by CONNECT.
+    websocket: Option<websocket::Handshake>,
     /// What its body says; none: it has none.
     upload: Option<Rc<Upload>>,
     /// Where the client was before.
@@ -143,11 +154,15 @@ struct Prepared {
 fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Prepared, Fault> {
     let (client, view) = (exchange.client.clone(), exchange.view.clone());
     let compiled = &view.compiled.services[exchange.service.index];
+    exchange.grpc = grpc::Call::of(request.version(), request.headers(), exchange.began);
+    exchange.told = forwarded::hear(&compiled.forwarding, client.peer_address.ip(), request.headers());
     let asked = normalise::normalise(&mut request, &compiled.path, &compiled.limits);
     let asked = asked.map(|asked| (exchange.authority, exchange.host) = (asked.authority, asked.host));
     exchange.log = log::begin(exchange, &request);
     asked?;
+    let websocket = websocket::Handshake::begin(&mut request);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
+    limit(exchange, compiled)?;
     let facts = exchange.facts(Head::from(&request));
     let found = compiled.router.find(&exchange.host, request.uri().path(), request.method(), &facts);
     let Some(place) = found else {
@@ -162,13 +177,17 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     }
     let upload = (!request.body().is_end_stream()).then(Rc::<Upload>::default);
     let measure = upload.clone().map(|upload| Measure::new(&compiled.limits, most, request.headers(), upload));
-    let upgrade_to = headers::upgrade_of(&request);
+    let upgrade_to = match websocket {
+        Some(_) => Some(HeaderValue::from_static("websocket")),
+        None => headers::upgrade_of(&request),
+    };
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     let rules = route.compression.as_ref();
     let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
-    headers::rebuild_request(&mut parts, &body, exchange.authority.clone(), &client, upgrade_to.as_ref());
+    headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
+    forwarded::tell(exchange, &compiled.forwarding, &mut parts.headers);
     parts.extensions.clear();
     let pool = stage::choose_pool(exchange, route);
     let pin = pool.as_ref().map(|pool| session::find(exchange, pool, &mut parts)).unwrap_or_default();
@@ -181,6 +200,7 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
         pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
+        websocket,
         upload,
         authorizer: route.authorizer,
         wish,
@@ -195,7 +215,23 @@ fn key(exchange: &Exchange, pool: &PoolView, parts: &http::request::Parts) -> Op
     }
 }
 
+/// Rates of the source and of the service.
+fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
+    let Some(limits) = &compiled.client_limits else { return Ok(()) };
+    let passed = limits.request(exchange.client_ip(), limits::now(), exchange.client.state.stats());
+    passed.map_err(|wait| Fault::Limited { seconds: wait.as_secs() as u32 + 1 })
+}
+
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
+    let deadline = exchange.grpc.and_then(|call| call.deadline);
+    within(deadline, answer_in_time(exchange, prepared, deadline)).await
+}
+
+async fn answer_in_time(
+    exchange: &mut Exchange,
+    prepared: &mut Prepared,
+    deadline: Option<Instant>,
+) -> Result<Response<ResponseBody>, Fault> {
     if let (Some(authorizer), Some(request)) = (prepared.authorizer, &mut prepared.request)
         // Boxed: most requests need none.
         && let Some(refusal) = Box::pin(authorize::authorize(exchange, authorizer, request)).await?
@@ -226,19 +262,37 @@ async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Resp
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
         };
-        return upgrade::switch(&exchange.client, client_side, response, lease, active);
+        return upgrade::switch(&exchange.client, client_side, response, lease, active, prepared.websocket.as_ref());
+    }
+    if prepared.websocket.is_some() && response.status().is_success() {
+        // Over HTTP/2 that would open a tunnel to a server that knows of none.
+        return Err(Fault::BadGateway);
     }
     headers::rebuild_response(response.headers_mut());
     stage::restore(exchange, route, pool, lease.backend().address, response.headers_mut());
     stage::response(exchange, &mut response);
     session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));
+    let response = response.map(|incoming| {
+        let body = ResponseBody::from_backend(incoming, lease, active);
+        match deadline {
+            Some(deadline) => body.until(deadline),
+            None => body,
+        }
+    });
     match &route.compression {
         Some(rules) => {
             let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
             Ok(compress::compress(rules, prepared.wish, response, thread, stats))
         }
         None => Ok(response),
+    }
+}
+
+/// What the client waits for, for as long as it waits.
+async fn within<T>(deadline: Option<Instant>, what: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, what).await.unwrap_or(Err(Fault::DeadlineExceeded)),
+        None => what.await,
     }
 }

@@ -5,6 +5,7 @@ mod path;
 
 use super::respond::Fault;
 use super::route::normal_host;
+use super::websocket;
 use crate::api::{HttpLimits, PathPolicy};
 use crate::stats::Rejection;
 use http::uri::PathAndQuery;
@@ -60,7 +61,8 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
 
 /// See that a request may be served; its authority, as the client wrote it.
 fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+    let tunnel = *request.method() == Method::CONNECT && !websocket::is_asked(request);
+    if tunnel || *request.method() == Method::TRACE {
         return Err(Fault::Rejected(Rejection::Method));
     }
     let path = request.uri().path();
@@ -86,7 +88,7 @@ fn check<B>(request: &Request<B>) -> Result<HeaderValue, Fault> {
 }
 
 /// The host in an authority, without its port.
-fn host_of(authority: &HeaderValue) -> Result<&str, Fault> {
+pub(super) fn host_of(authority: &HeaderValue) -> Result<&str, Fault> {
     let wrong = Fault::Rejected(Rejection::Host);
     let text = authority.to_str().map_err(|_| wrong)?;
     let (host, port, known) = match text.strip_prefix('[') {

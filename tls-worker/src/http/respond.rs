@@ -9,6 +9,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 pub(crate) enum Fault {
     /// The request's own fault, or nobody's.
     Rejected(Rejection),
+    /// Over a limit; so long to wait.
+    Limited { seconds: u32 },
     /// The client's body broke off.
     ClientBroke,
     /// No backend may be chosen.
@@ -17,9 +19,25 @@ pub(crate) enum Fault {
     BadGateway,
     /// The backend took too long.
     GatewayTimeout,
+    /// The client said how long it would wait, and that is over.
+    DeadlineExceeded,
 }
 
 impl Fault {
+    /// What it is counted as, where the edge refused the request.
+    pub(super) fn rejection(self) -> Option<Rejection> {
+        match self {
+            Fault::Rejected(reason) => Some(reason),
+            Fault::Limited { .. } => Some(Rejection::Limited),
+            _ => None,
+        }
+    }
+
+    /// What it says to people.
+    pub(super) fn text(self) -> &'static str {
+        self.said().1.trim_end()
+    }
+
     /// What the client is told.
     pub(crate) fn response(self) -> Response<ResponseBody> {
         let (status, text) = self.said();
@@ -31,12 +49,17 @@ impl Fault {
             let served = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             headers.insert(header::ALLOW, served);
         }
+        if let Fault::Limited { seconds } = self {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 
     fn said(self) -> (StatusCode, &'static str) {
         match self {
             Fault::Rejected(reason) => of(reason),
+            Fault::Limited { .. } => of(Rejection::Limited),
+            Fault::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "504 the time for it is over\n"),
             Fault::NoBackend => of(Rejection::NoBackend),
             Fault::ClientBroke => (StatusCode::BAD_REQUEST, "400 the request's body broke off\n"),
             Fault::BadGateway => (StatusCode::BAD_GATEWAY, "502 the backend did not answer properly\n"),
@@ -53,6 +76,7 @@ fn of(reason: Rejection) -> (StatusCode, &'static str) {
         Rejection::BodySize => (413, "413 the body is longer than is taken here\n"),
         Rejection::UriLength => (414, "414 the request target is too long\n"),
         Rejection::Misdirected => (421, "421 connect anew for this host\n"),
+        Rejection::Limited => (429, "429 too many requests\n"),
         Rejection::HeaderCount => (431, "431 the header has too many fields\n"),
         Rejection::HeaderSize => (431, "431 the header is too long\n"),
         Rejection::ClientCert => (403, "403 the client certificate is not accepted\n"),

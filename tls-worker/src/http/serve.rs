@@ -226,7 +226,8 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(limits.header_bytes)
-        .max_send_buf_size(SEND_BUFFER);
+        .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol();
     let out = Gather::new(stream);
     let mut connection = builder.serve_connection(TokioIo::new(out.clone()), service);
     let mut watchdog = Watchdog::new(state.shortest());

@@ -3,11 +3,12 @@
 
 use super::body::ResponseBody;
 use super::respond::Fault;
+use super::websocket::Handshake;
 use crate::clock;
-use crate::conn::{Client, ConnState, Registration, Signal};
+use crate::conn::{Client, ConnState, InFlight, Registration, Signal};
 use crate::upstream::{Active, Lease, UpState};
 use crate::watchdog::Watchdog;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -26,15 +27,28 @@ pub(super) fn switch(
     mut response: Response<Incoming>,
     lease: Lease,
     active: Active,
+    websocket: Option<&Handshake>,
 ) -> Result<Response<ResponseBody>, Fault> {
+    if websocket.is_some_and(|handshake| !handshake.is_answered(response.headers())) {
+        return Err(Fault::BadGateway);
+    }
     let Some(to) = response.headers().get(header::UPGRADE).cloned() else { return Err(Fault::BadGateway) };
     let backend_side = hyper::upgrade::on(&mut response);
     let Some(state) = lease.release() else { return Err(Fault::BadGateway) };
     let registration = Registration::new(&client.thread, client.service.clone());
-    let tunnel = Tunnel { client: client.state.clone(), backend: state, registration, _active: active };
+    // The connection of HTTP/2 goes on beside its tunnel, and is not idle meanwhile.
+    let in_flight = websocket.map(|_| InFlight::begin(&client.state));
+    let tunnel =
+        Tunnel { client: client.state.clone(), backend: state, registration, _active: active, _in_flight: in_flight };
     tokio::task::spawn_local(tunnel.run(client_side, backend_side));
 
     super::headers::rebuild_response(response.headers_mut());
+    if websocket.is_some() {
+        let (mut parts, _) = response.into_parts();
+        Handshake::finish(&mut parts.status, &mut parts.headers);
+        parts.version = Version::HTTP_2;
+        return Ok(Response::from_parts(parts, ResponseBody::empty()));
+    }
     client.state.pipeline.set_upgraded();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -47,6 +61,7 @@ struct Tunnel {
     backend: Arc<UpState>,
     registration: Registration,
     _active: Active,
+    _in_flight: Option<InFlight>,
 }
 
 impl Tunnel {

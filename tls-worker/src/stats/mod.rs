@@ -135,6 +135,8 @@ pub(crate) struct ServiceStats {
     pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
     /// Values of headers that no header can have.
     pub(crate) invalid_headers: Counter,
+    pub(crate) proxy_headers: ByReason<{ ProxyHeaders::NAMES.len() }>,
+    pub(crate) limited: ByReason<{ Limit::NAMES.len() }>,
     pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
@@ -182,6 +184,9 @@ impl ServiceStats {
             timeouts: self.timeouts.read(ClientTimeout::NAMES),
             mirrored: self.mirrored.read(Mirrored::NAMES),
             invalid_headers: self.invalid_headers.get(),
+            proxy_headers: self.proxy_headers.read(ProxyHeaders::NAMES),
+            limited: self.limited.read(Limit::NAMES),
+            limited_sources: 0,
             http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),

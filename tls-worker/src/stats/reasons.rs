@@ -111,6 +111,8 @@ reasons! {
         Denied = "denied",
         /// A callout of this edge came back to it as a request that needs a callout (508).
         Loop = "loop",
+        /// A limit of the service or of the source (429).
+        Limited = "limited",
         /// A request line of other parts than method, target and version, or with a character that no method has.
         RequestLine = "request_line",
         /// Another version than HTTP/1.0 and HTTP/1.1, or none.
@@ -179,6 +181,44 @@ impl Rejection {
         let field = matches!(self, R::HeaderName | R::SpaceBeforeColon | R::Control);
         let limit = matches!(self, R::HeaderCount | R::HeaderSize | R::UriLength | R::BodySize | R::BodySlow);
         malformed || framing || field || limit
+    }
+}
+
+reasons! {
+    /// What came of a connection that begins, or may begin, with a PROXY header.
+    ProxyHeaders {
+        /// It told where the client is.
+        Accepted = "accepted",
+        /// It has none, or is the proxy's own.
+        Local = "local",
+        /// A peer sent one, or had to, that is not trusted with it.
+        Untrusted = "untrusted",
+        /// It is required, and there was none.
+        Missing = "missing",
+        /// It is not what the protocol says.
+        Malformed = "malformed",
+        /// It is longer than the bound.
+        TooLong = "too_long",
+        /// It was not whole by the deadline.
+        Timeout = "timeout",
+        /// The peer went away.
+        Closed = "closed",
+    }
+}
+
+reasons! {
+    /// Limits of clients.
+    Limit {
+        /// Connections of a service at once.
+        ServiceConnections = "service_connections",
+        /// Connections of a source at once.
+        SourceConnections = "source_connections",
+        /// Requests of a service.
+        ServiceRequests = "service_requests",
+        /// Requests of a source.
+        SourceRequests = "source_requests",
+        /// Let pass: the source is not remembered, as the table is full.
+        SourceUntracked = "source_untracked",
     }
 }
 

@@ -87,6 +87,9 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.timeouts, from.timeouts);
     add_pairs(&mut to.mirrored, from.mirrored);
     to.invalid_headers += from.invalid_headers;
+    add_pairs(&mut to.proxy_headers, from.proxy_headers);
+    add_pairs(&mut to.limited, from.limited);
+    to.limited_sources += from.limited_sources;
     add_pairs(&mut to.http2_abuse, from.http2_abuse);
     to.compression_busy += from.compression_busy;
     for row in from.compression {

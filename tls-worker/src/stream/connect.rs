@@ -1,9 +1,9 @@
 //! A backend for a connection without HTTP. One that cannot be reached is passed over once.
 
 use super::Client;
-use super::proxy::{self, About};
 use crate::api::RetryOn;
 use crate::persist::Pin;
+use crate::proxy::send::{self, About};
 use crate::stats::{Circuit, Rejection, RetryReason};
 use crate::upstream::{Active, Ask, NoPlace, Opened, Outcome, PoolView, UpState, key, open};
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ pub(super) struct Connected {
     pub(super) active: Active,
 }
 
-/// Connect to a backend of the pool. None: there is none, or those that were tried were not reached; counted.
-pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>) -> Option<Connected> {
-    let header = match pool.proxy_v2.then(|| proxy::header(about)).transpose() {
+/// Connect to a backend of the pool. `through`: see [`open`]. None: there is none, or two were not reached; counted.
+pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>, through: bool) -> Option<Connected> {
+    let header = match pool.proxy_version.map(|version| send::header(version, about)).transpose() {
         Ok(header) => header.unwrap_or_default(),
         Err(error) => {
             tracing::debug!(pool = &*pool.name, %error, "no PROXY header");
@@ -48,7 +48,7 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>)
             }
         };
         let (backend, began) = (&choice.backend, Instant::now());
-        match open(pool, backend, &header, about.tls.is_none()).await {
+        match open(pool, backend, &header, through).await {
             Ok((stream, state)) => {
                 pool.outcome(&choice, Outcome::Good, began.elapsed());
                 active.hold(admitted);

@@ -1,10 +1,9 @@
 //! Connections without HTTP: [`passthrough`] reads the name out of the client's first bytes (`hello`) and leaves the
-//! TLS to the backend, [`tls`] comes after the edge's own handshake. `route` finds the pool, `connect` a backend of
-//! it, `proxy` writes what it is told of the client, `relay` carries bytes both ways out of the thread's `store`.
+//! TLS to the backend, [`tls`] comes after the edge's own handshake, [`tcp`] has bytes of any kind. `route` finds the pool, `connect` a backend of
+//! it, `relay` carries bytes both ways out of the thread's `store`.
 
 mod connect;
 pub(crate) mod hello;
-mod proxy;
 mod relay;
 mod route;
 mod store;
@@ -16,6 +15,7 @@ use crate::clock;
 use crate::conn::{ConnState, Registration, Signal};
 use crate::handshakes::Underway;
 use crate::io::Metered;
+use crate::proxy::send as proxy;
 use crate::stats::{BackendFailure, ClientTimeout, HandshakeFailure, Rejection};
 use crate::thread::Thread;
 use crate::tls::{self, ClientTls};
@@ -121,7 +121,7 @@ pub(crate) async fn passthrough(
     let about =
         proxy::About { client: client.peer, service: client.local, name: hello.sni.as_deref(), alpn: None, tls: None };
     let connected = tokio::select! {
-        connected = Box::pin(connect(&client, &pool, &about)) => connected,
+        connected = Box::pin(connect(&client, &pool, &about, true)) => connected,
         () = client.cut() => return,
     };
     match connected {
@@ -146,10 +146,26 @@ pub(crate) async fn tls(stream: ClientTls, client: Client, verified: Option<bool
     let tls = Some(proxy::Tls { version, verified, resumed });
     let about = proxy::About { client: client.peer, service: client.local, name, alpn, tls };
     let connected = tokio::select! {
-        connected = Box::pin(connect(&client, &pool, &about)) => connected,
+        connected = Box::pin(connect(&client, &pool, &about, false)) => connected,
         () = client.cut() => return,
     };
     // Without a backend it is closed without close_notify: nothing has ended as it should.
+    if let Some(connected) = connected {
+        carry(stream, Vec::new(), client, connected, pool).await;
+    }
+}
+
+/// Serve a connection whose bytes are the backend's, all of them.
+pub(crate) async fn tcp(stream: Metered<TcpStream, ConnState>, client: Client) {
+    let Ok(pool) = client.pool(None, &[]) else {
+        client.state.stats().rejected.inc(Rejection::NoRoute);
+        return;
+    };
+    let about = proxy::About { client: client.peer, service: client.local, name: None, alpn: None, tls: None };
+    let connected = tokio::select! {
+        connected = Box::pin(connect(&client, &pool, &about, false)) => connected,
+        () = client.cut() => return,
+    };
     if let Some(connected) = connected {
         carry(stream, Vec::new(), client, connected, pool).await;
     }

@@ -44,11 +44,10 @@ pub(crate) async fn accept(
     tls: &ServiceTls,
     underway: &Underway,
 ) -> Result<Accepted, (HandshakeFailure, Option<Metered<TcpStream, ConnState>>)> {
-    let mut first = [0u8; 1];
-    match stream.get_ref().peek(&mut first).await {
-        Ok(1) if first[0] == HANDSHAKE_RECORD => {}
-        Ok(1) if first[0].is_ascii_uppercase() => return Err((HandshakeFailure::PlainHttp, Some(stream))),
-        Ok(1) => return Err((HandshakeFailure::NotTls, None)),
+    match stream.first().await {
+        Ok(Some(HANDSHAKE_RECORD)) => {}
+        Ok(Some(first)) if first.is_ascii_uppercase() => return Err((HandshakeFailure::PlainHttp, Some(stream))),
+        Ok(Some(_)) => return Err((HandshakeFailure::NotTls, None)),
         _ => return Err((HandshakeFailure::Closed, None)),
     }
     let failed = |e: io::Error| (failure_of(&e), None);

@@ -30,7 +30,9 @@ pub(crate) use pool::{Active, Lease, Wants};
 pub(crate) use sender::{Sent, is_refused};
 pub(crate) use state::{Phase, UpState};
 
-use crate::api::{BackendState, BackendTimeouts, Balance, Balancing, Hedge, Multiplex, Outliers, Retry, RetryBudget};
+use crate::api::{
+    BackendState, BackendTimeouts, Balance, Balancing, Hedge, Multiplex, Outliers, ProxyVersion, Retry, RetryBudget,
+};
 use crate::clock;
 use crate::compile::CompiledPool;
 use crate::persist::Pinning;
@@ -60,7 +62,7 @@ pub(crate) struct PoolView {
     pub(crate) tls: Option<UpstreamTlsView>,
     pub(crate) timeouts: BackendTimeouts,
     /// A PROXY header goes ahead of a connection without HTTP.
-    pub(crate) proxy_v2: bool,
+    pub(crate) proxy_version: Option<ProxyVersion>,
     pub(crate) max_idle: usize,
     pub(crate) retry: Retry,
     pub(crate) hedge: Option<Hedge>,
@@ -130,7 +132,7 @@ impl PoolView {
             all,
             tls,
             timeouts: pool.timeouts,
-            proxy_v2: pool.proxy_v2,
+            proxy_version: pool.proxy_version,
             max_idle: pool.max_idle,
             retry: pool.retry.clone(),
             hedge: pool.hedge,

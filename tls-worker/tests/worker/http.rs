@@ -62,6 +62,7 @@ fn a_backend_gets_a_rebuilt_request_over_http1() {
                 "te: trailers",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: A.test:8080",
+                &format!("x-forwarded-port: {}", at.port()),
                 "x-forwarded-proto: http",
                 "x-kept: yes",
             ]
@@ -95,6 +96,7 @@ fn a_backend_gets_a_rebuilt_request_over_http2() {
                 "host: a.test",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: a.test",
+                &format!("x-forwarded-port: {}", at.port()),
                 "x-forwarded-proto: https",
             ]
         );

@@ -234,7 +234,7 @@ fn a_proxy_header_goes_ahead_where_the_pool_wants_it() {
         let mut worker = Worker::start(1).await;
         let at = worker.listen().await;
         let mut snapshot = snap::passthrough(at, &[backend.address]);
-        snapshot.pools[0].proxy_v2 = true;
+        snapshot.pools[0].proxy_version = Some(tls_worker::api::ProxyVersion::V2);
         worker.apply(&snapshot).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
         let first = hello(Some("a.test"), &["h2"]);

@@ -131,7 +131,7 @@ fn a_proxy_header_goes_ahead_of_the_backends_own_tls() {
         let at = worker.listen().await;
         let mut snapshot = snap::tls_mode(at, certificate.clone(), &["imap"], &[backend.address]);
         snapshot.pools[0].tls = Some(UpstreamTls::default());
-        snapshot.pools[0].proxy_v2 = true;
+        snapshot.pools[0].proxy_version = Some(tls_worker::api::ProxyVersion::V2);
         worker.apply(&snapshot).await;
         let mut stream = client::tls(at, "a.test", &certificate, &["imap"]).await;
         let client = stream.get_ref().0.local_addr().unwrap();

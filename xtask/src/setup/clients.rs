@@ -1,5 +1,5 @@
-//! Clients that no distribution has new enough, as a Python environment in the target directory: sslyze, and pyOpenSSL
-//! with an OpenSSL of 3.5 or later, which knows X25519MLKEM768. They are optional: tests that need them are skipped
+//! Clients that no distribution has new enough, as a Python environment in the target directory: sslyze, pyOpenSSL with an
+//! OpenSSL of 3.5 or later, which knows X25519MLKEM768, and gRPC. They are optional: tests that need them are skipped
 //! where they cannot be had.
 
 use std::path::{Path, PathBuf};
@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::plan::{Plan, Step, install};
 
 /// Name and version. cryptography is what carries OpenSSL.
-const PACKAGES: &[(&str, &str)] = &[("sslyze", "6.3.1"), ("pyopenssl", "26.2.0"), ("cryptography", "46.0.7")];
+const PACKAGES: &[(&str, &str)] =
+    &[("sslyze", "6.3.1"), ("pyopenssl", "26.2.0"), ("cryptography", "46.0.7"), ("grpcio", "1.85.3")];
 /// Packages that need a compiler where there is no binary of them: better to go without.
-const NATIVE: &str = "cffi,cryptography,nassl,pydantic-core";
+const NATIVE: &str = "cffi,cryptography,grpcio,nassl,pydantic-core";
 
 /// What there is of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub(in super::super) fn http(
 ) -> (PathPolicy, HttpLimits) {
     let span = service.span_of("http");
     let Some(mut section) = service.section(p, "http") else { return Default::default() };
-    if matches!(mode, Some(Mode::Tls | Mode::Passthrough)) {
+    if matches!(mode, Some(Mode::Tls | Mode::Passthrough | Mode::Tcp)) {
         p.push(
             Problem::error(span, format!("{} has no requests", service.title))
                 .help("`http` is for mode = \"http\" and \"https\": remove it"),

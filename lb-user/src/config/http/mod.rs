@@ -4,6 +4,7 @@ pub(super) mod access_log;
 pub(super) mod actions;
 pub(super) mod authorizer;
 pub(super) mod balancing;
+pub(super) mod clients;
 pub(super) mod compression;
 pub(super) mod headers;
 pub(super) mod limits;

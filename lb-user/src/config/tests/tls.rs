@@ -207,7 +207,7 @@ fn every_key_of_tls_has_its_place() {
         (Some("other.test"), &[[7; 32]][..], &["h2".to_string()][..])
     );
     assert_eq!((app.certificate.as_ref().unwrap().name.as_str(), app.protocol.min_version), ("www", TlsVersion::V13));
-    assert!(config.pools[1].proxy_v2 && !config.pools[0].proxy_v2);
+    assert!(config.pools[1].proxy_version.is_some() && config.pools[0].proxy_version.is_none());
     let mut files: Vec<_> = config.files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect();
     files.sort_unstable();
     assert_eq!(
@@ -309,7 +309,7 @@ fn each_mistake_of_tls_is_told() {
             "does not go with service \"web\"",
             "headers",
         ),
-        ("proxy_protocol = \"v2\"", "proxy_protocol = \"v1\"", "none of", "\"v2\""),
+        ("proxy_protocol = \"v2\"", "proxy_protocol = \"3\"", "none of", "\"v2\""),
     ];
     for (good, bad, message, help) in table {
         assert_eq!(TLS.matches(good).count(), 1, "the test names one place: {good}");

@@ -12,7 +12,7 @@ use tls_worker::api::{Certificate, ClientCertRules, Mode, Protocol, ServerTls, S
 const MAX_ALPN: usize = 16;
 const ENDS_TLS: &[Mode] = &[Mode::Https, Mode::Tls];
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 12] = [
+const KEYS: [(&str, &[Mode]); 13] = [
     ("certificates", ENDS_TLS),
     ("tls_policy", ENDS_TLS),
     ("min_tls", ENDS_TLS),
@@ -25,6 +25,7 @@ const KEYS: [(&str, &[Mode]); 12] = [
     ("alpn", &[Mode::Tls]),
     ("redirect_https", &[Mode::Http]),
     ("served_by_header", &[Mode::Http, Mode::Https]),
+    ("routes", &[Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough]),
 ];
 
 /// What a service says for all its names, and what it may say again for some.
@@ -141,6 +142,7 @@ pub(in crate::config) fn not_here(section: &Section<'_>, key: &str, modes: &[Mod
     let why = match mode {
         Mode::Passthrough => "the backend ends the clients' TLS, the edge sees none of it: ",
         Mode::Tls => "what is inside the TLS is bytes here, not HTTP: ",
+        Mode::Tcp => "bytes are not looked at here: ",
         _ => "",
     };
     let set = words.first().map_or(String::new(), |word| format!("set mode = {word}, or "));
@@ -154,6 +156,7 @@ pub(in crate::config) fn word(mode: Mode) -> &'static str {
         Mode::Https => "https",
         Mode::Tls => "tls",
         Mode::Passthrough => "passthrough",
+        Mode::Tcp => "tcp",
     }
 }
 

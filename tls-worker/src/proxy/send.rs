@@ -1,5 +1,7 @@
-//! The PROXY protocol's header, version 2 (HAProxy's proxy-protocol.txt): who the client is, ahead of its bytes.
+//! The header that a backend gets: who the client is, ahead of its bytes.
 
+use crate::api::ProxyVersion;
+use ppp::v1;
 use ppp::v2::{Builder, Command, Protocol, Type, Version};
 use std::io;
 use std::net::SocketAddr;
@@ -10,27 +12,27 @@ const CLIENT_CERT_CONN: u8 = 2;
 const CLIENT_CERT_SESS: u8 = 4;
 
 /// What a backend is told.
-pub(super) struct About<'a> {
+pub(crate) struct About<'a> {
     /// Where the client is.
-    pub(super) client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Where it connected to.
-    pub(super) service: SocketAddr,
+    pub(crate) service: SocketAddr,
     /// Name that it asked for.
-    pub(super) name: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
     /// Application protocol that was agreed on.
-    pub(super) alpn: Option<&'a [u8]>,
+    pub(crate) alpn: Option<&'a [u8]>,
     /// The TLS that ended here; none: it did not.
-    pub(super) tls: Option<Tls>,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What a backend is told of TLS.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     /// `TLSv1.2`, `TLSv1.3`.
-    pub(super) version: &'static str,
+    pub(crate) version: &'static str,
     /// Whether the client's certificate is good; none: it showed none.
-    pub(super) verified: Option<bool>,
+    pub(crate) verified: Option<bool>,
     /// The session was begun on another connection.
-    pub(super) resumed: bool,
+    pub(crate) resumed: bool,
 }
 
 impl Tls {
@@ -52,8 +54,15 @@ impl Tls {
 }
 
 /// The header. An error: the name or the protocol is longer than the format has room for.
-pub(super) fn header(about: &About<'_>) -> io::Result<Vec<u8>> {
+pub(crate) fn header(version: ProxyVersion, about: &About<'_>) -> io::Result<Vec<u8>> {
     let addresses = (canonical(about.client), canonical(about.service));
+    match version {
+        ProxyVersion::V1 => Ok(v1::Addresses::from(addresses).to_string().into_bytes()),
+        ProxyVersion::V2 => binary(addresses, about),
+    }
+}
+
+fn binary(addresses: (SocketAddr, SocketAddr), about: &About<'_>) -> io::Result<Vec<u8>> {
     let mut builder = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses);
     if let Some(alpn) = about.alpn {
         builder = builder.write_tlv(Type::ALPN, alpn)?;
@@ -86,7 +95,7 @@ mod tests {
             alpn: Some(b"imap"),
             tls: Some(Tls { version: "TLSv1.3", verified: None, resumed: false }),
         };
-        let bytes = header(&about).unwrap();
+        let bytes = header(ProxyVersion::V2, &about).unwrap();
         let read = Header::try_from(bytes.as_slice()).unwrap();
         let v4 = IPv4::new([192, 0, 2, 1], [198, 51, 100, 2], 4711, 443);
         assert_eq!(read.addresses, Addresses::IPv4(v4));
@@ -94,6 +103,18 @@ mod tests {
         let tlvs: Vec<_> = read.tlvs().map(|t| t.unwrap()).map(|t| (t.kind, t.value.into_owned())).collect();
         let ssl = [&[1, 0, 0, 0, 1, 0x21, 0, 7][..], b"TLSv1.3"].concat();
         assert_eq!(tlvs, [(1, b"imap".to_vec()), (2, b"a.test".to_vec()), (0x20, ssl)]);
+    }
+
+    #[test]
+    fn as_text_there_are_the_addresses() {
+        for (client, service, text) in [
+            ("[::ffff:192.0.2.1]:4711", "198.51.100.2:443", "PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n"),
+            ("[2001:db8::1]:1", "[2001:db8::2]:2", "PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n"),
+        ] {
+            let (client, service) = (client.parse().unwrap(), service.parse().unwrap());
+            let about = About { client, service, name: Some("a.test"), alpn: None, tls: None };
+            assert_eq!(header(ProxyVersion::V1, &about).unwrap(), text.as_bytes());
+        }
     }
 
     #[test]
@@ -109,7 +130,7 @@ mod tests {
     #[test]
     fn without_more_to_tell_there_are_the_addresses() {
         let (client, service) = ("[2001:db8::1]:1".parse().unwrap(), "[2001:db8::2]:2".parse().unwrap());
-        let bytes = header(&About { client, service, name: None, alpn: None, tls: None }).unwrap();
+        let bytes = header(ProxyVersion::V2, &About { client, service, name: None, alpn: None, tls: None }).unwrap();
         let read = Header::try_from(bytes.as_slice()).unwrap();
         let ip = |last| std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
         assert_eq!(read.addresses, Addresses::IPv6(IPv6::new(ip(1), ip(2), 1, 2)));
