@@ -1,3 +1,5 @@
+//! Chains of proxies: who is believed, what is told.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Limits alone and by many threads at once.
+
 use super::*;
 use proptest::prelude::*;
 use std::sync::atomic::AtomicU64;
