@@ -20,14 +20,14 @@ pub(crate) enum Sent {
     /// The header of an answer.
     Answer(Response<Incoming>),
     /// Nothing. The error has the request in it where nothing of it was sent.
-    Broken(TrySendError<Request<RequestBody>>),
+    Broken(Box<TrySendError<Request<RequestBody>>>),
     /// Nothing in time, on a connection that goes on.
     Overdue,
 }
 
 impl From<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> for Sent {
     fn from(sent: Result<Response<Incoming>, TrySendError<Request<RequestBody>>>) -> Self {
-        sent.map_or_else(Sent::Broken, Sent::Answer)
+        sent.map_or_else(|error| Sent::Broken(Box::new(error)), Sent::Answer)
     }
 }
 

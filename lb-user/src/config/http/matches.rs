@@ -256,7 +256,8 @@ fn wanted(name: &str, value: &Value<'_>, p: &mut Problems) -> Option<Wanted> {
         }
     }
     let mut section = Section::of(p, format!("what {name:?} must be"), value.span.into(), value)?;
-    let words: [(&'static str, fn(String) -> TextMatch); 4] = [
+    type Make = fn(String) -> TextMatch;
+    let words: [(&'static str, Make); 4] = [
         ("exact", TextMatch::Exact),
         ("prefix", TextMatch::Prefix),
         ("suffix", TextMatch::Suffix),

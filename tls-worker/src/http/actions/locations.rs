@@ -84,7 +84,7 @@ impl Sides<'_> {
         let downgrade = scheme == Some("https") && self.client_scheme == "http";
         let new_scheme = match scheme {
             // See the module. A backend over TLS that is asked for another name names its own scheme.
-            Some("https") if downgrade && !(renamed && !self.clear) => "https",
+            Some("https") if downgrade && (!renamed || self.clear) => "https",
             Some("http") if self.client_scheme == "https" && !self.clear && !renamed => "http",
             _ => self.client_scheme,
         };
