@@ -6,9 +6,11 @@ use std::io::Write as _;
 use lb_user::cert::{Facts, blocks::blocks, chain, pair};
 use lb_user::ocsp::{Question, check_response};
 use tls_worker::api::http1::guard_requests;
+use tls_worker::api::routes::{Sample, find};
 use tls_worker::api::sessions::open_session_cookie;
 use tls_worker::api::tls::{HelloReader, HelloStep, client_cert_value, client_hello};
-use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, Secret, wire};
+use tls_worker::api::vars::Template;
+use tls_worker::api::{ALL_CLIENT_CERT_FIELDS, Command, Der, Event, PathMatch, Route, Secret, TextMatch, wire};
 
 /// The control socket: whatever bytes arrive, the receiver ends with a message or an error, never a panic, and
 /// never takes more memory than what arrived.
@@ -190,6 +192,62 @@ fn client_certificate() {
         for field in ALL_CLIENT_CERT_FIELDS {
             let told = client_cert_value(field, &[Der(input.to_vec()), Der(input.to_vec())]).unwrap_or_default();
             assert!(told.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{field:?}: {told:?}");
+        }
+    });
+}
+
+/// A text with variables: any text is read, or what is wrong has a place in it and a remedy.
+#[test]
+fn text_with_variables() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        match Template::parse(&text) {
+            Ok(template) => {
+                let plain = template.constant().map(|plain| plain.replace('$', "$$"));
+                assert!(plain.is_none_or(|plain| plain == *text));
+            }
+            Err(error) => {
+                assert!(text.get(error.at.clone()).is_some(), "{error:?}");
+                assert!(!error.problem.is_empty() && !error.help.is_empty());
+            }
+        }
+    });
+}
+
+/// Which route takes a request: lines of `METHOD HOST PATH QUERY` asked of a site of every kind of match. Whatever is asked
+/// for, one is found, the same every time, and a prefix takes nothing that lies beside it.
+#[test]
+fn route_matcher() {
+    let route = |path, hosts: &[&str]| Route {
+        hosts: hosts.iter().map(|host| host.to_string()).collect(),
+        path,
+        ..Route::default()
+    };
+    let field = |name: &str, is| tls_worker::api::FieldMatch { name: name.into(), is };
+    let routes = [
+        route(PathMatch::Exact("/a".into()), &["a.test"]),
+        route(PathMatch::Prefix("/a/b".into()), &["a.test", "*.test"]),
+        route(PathMatch::Regex("^/([a-z]+/)*[0-9]+$".into()), &["*.test"]),
+        Route { query: vec![field("q", TextMatch::Regex("^(a|b)*c$".into()))], ..route(PathMatch::Any, &[]) },
+        Route { headers: vec![field("x-q", TextMatch::Contains("=".into()))], ..route(PathMatch::Any, &["*.b.test"]) },
+        Route { methods: vec!["POST".into()], ..route(PathMatch::Any, &[]) },
+        route(PathMatch::Any, &[]),
+    ];
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        for line in text.lines().take(16) {
+            let mut words = line.split(' ');
+            let mut word = || words.next().unwrap_or_default().to_owned();
+            let (method, host, path, query) = (word(), word(), word(), word());
+            let headers = vec![("X-Q".to_owned(), query.clone())];
+            let client = std::net::IpAddr::from([192, 0, 2, 1]);
+            let asked = Sample { host, method, path, query: Some(query), headers, client, sni: None };
+            let Ok(found) = find(&routes, &asked) else { continue };
+            assert_eq!(Ok(found), find(&routes, &asked));
+            assert!(found.is_some());
+            if found == Some(1) {
+                assert!(asked.path == "/a/b" || asked.path.starts_with("/a/b/"), "{asked:?}");
+            }
         }
     });
 }

@@ -3,12 +3,13 @@
 //! change of one backend's state costs no parsing of keys.
 
 use crate::api::{
-    self, BackendTimeouts, Balance, ClientCertField, ClientTimeouts, HandshakeLimits, HttpLimits, Mode, PathPolicy,
-    ProxyVersion, Snapshot, TicketKeys,
+    self, BackendTimeouts, Balance, Balancing, ClientTimeouts, HandshakeLimits, Hedge, HttpLimits, Mode, Multiplex,
+    Outliers, PathPolicy, PoolLimits, ProxyVersion, Retry, RetryBudget, Snapshot, TicketKeys,
 };
+use crate::http::CompiledRoute;
 use crate::http::authorize;
 use crate::http::forwarded::Forwarding;
-use crate::http::route::Router;
+use crate::http::route::{Patterns, Router};
 use crate::limits::{self, Limits};
 use crate::log::Plan;
 use crate::networks::Networks;
@@ -16,6 +17,8 @@ use crate::persist::Pinning;
 use crate::proxy::ProxyRules;
 use crate::stream::StreamRouter;
 use crate::tls::{self, Ready, ServiceTls, TlsError, UpstreamIdentity};
+use crate::upstream::Maglev;
+use crate::vars::Template;
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
@@ -61,6 +64,7 @@ pub(crate) struct Compiled {
     certificates: Vec<Ready>,
     /// Headers that tell backends of a client's certificate, of any route: no client may send one.
     pub(crate) client_cert_names: Vec<HeaderName>,
+    patterns: Patterns,
     pub(crate) authorizers: Vec<authorize::Ready>,
 }
 
@@ -87,17 +91,6 @@ pub(crate) struct CompiledService {
     pub(crate) limits: HttpLimits,
 }
 
-/// An [`api::Route`], ready.
-#[derive(Debug)]
-pub(crate) struct CompiledRoute {
-    pub(crate) name: Arc<str>,
-    pub(crate) pool: usize,
-    pub(crate) client_cert: Vec<(HeaderName, ClientCertField)>,
-    /// Into [`Compiled::authorizers`].
-    pub(crate) authorizer: Option<usize>,
-    pub(crate) compression: Option<api::Compression>,
-}
-
 /// An [`api::Pool`], ready.
 #[derive(Debug)]
 pub(crate) struct CompiledPool {
@@ -108,6 +101,16 @@ pub(crate) struct CompiledPool {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) max_idle: usize,
     pub(crate) proxy_version: Option<ProxyVersion>,
+    pub(crate) balancing: Balancing,
+    /// [`Balancing::hash_key`]
+    pub(crate) hash_key: Option<Arc<Template>>,
+    pub(crate) table: Arc<Maglev>,
+    pub(crate) limits: PoolLimits,
+    pub(crate) multiplex: Multiplex,
+    pub(crate) retry: Retry,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) hedge: Option<Hedge>,
+    pub(crate) outliers: Option<Outliers>,
     pub(crate) pinning: Option<Arc<Pinning>>,
 }
 
@@ -117,8 +120,12 @@ impl Compiled {
         if snapshot.generation <= last.generation {
             return Err(CompileError::Generation { given: snapshot.generation, current: last.generation });
         }
-        let mut new =
-            Compiled { generation: snapshot.generation, handshakes: snapshot.handshakes, ..Compiled::default() };
+        let mut new = Compiled {
+            generation: snapshot.generation,
+            handshakes: snapshot.handshakes,
+            patterns: last.patterns.next(),
+            ..Compiled::default()
+        };
         for certificate in snapshot.certificates {
             let key = certified_key(&certificate, last)?;
             new.certificates.push((certificate, key));
@@ -154,6 +161,7 @@ impl Compiled {
         let addresses = new.services.iter().filter_map(|s| s.forwarding.client_ip_header.as_ref());
         let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).chain(addresses).cloned().collect();
         new.client_cert_names = names.into_iter().collect();
+        new.patterns = new.patterns.done();
         Ok(new)
     }
 
@@ -190,35 +198,24 @@ impl Compiled {
         if service.access_log.is_some_and(|log| log >= self.logs.len()) {
             return Err(format!("there is no access log {:?}", service.access_log));
         }
-        for route in &service.routes {
-            if route.pool >= self.pools.len() {
-                let (name, pool, have) = (&route.name, route.pool, self.pools.len());
-                return Err(format!("route {name:?} points to pool {pool} of {have}"));
-            }
-            if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
-                return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
-            }
-            let pool = &self.pools[route.pool];
-            if pool.proxy_version.is_some() && matches!(service.mode, Mode::Http | Mode::Https) {
-                return Err(format!(
-                    "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
-                    route.name, pool.name
-                ));
-            }
-        }
         let before = last.services.iter().find(|s| *s.name == service.name);
         let has_http = matches!(service.mode, Mode::Http | Mode::Https);
+        for route in &service.routes {
+            self.check_pools(route, has_http)?;
+        }
         let (requests, streams) =
             if has_http { (&service.routes[..], &[][..]) } else { (&[][..], &service.routes[..]) };
         let parse =
             |h: &String| HeaderName::try_from(h).map_err(|_| format!("served_by_header {h:?} is no header name"));
+        let tls = self.compile_tls(service, tickets, before)?.map(Arc::new);
+        let patterns = &mut self.patterns;
         Ok(CompiledService {
             name: service.name.as_str().into(),
             mode: service.mode,
-            tls: self.compile_tls(service, tickets, before)?.map(Arc::new),
-            router: Router::new(requests),
+            tls,
+            router: Router::new(requests, patterns)?,
             streams: StreamRouter::new(streams),
-            routes: service.routes.iter().map(compile_route).collect::<Result<_, _>>()?,
+            routes: service.routes.iter().map(|route| CompiledRoute::new(route, patterns)).collect::<Result<_, _>>()?,
             timeouts: service.timeouts,
             served_by: service.served_by_header.as_ref().map(parse).transpose()?,
             max_connections: service.max_connections_per_thread.into(),
@@ -229,6 +226,28 @@ impl Compiled {
             path: service.path,
             limits: service.limits,
         })
+    }
+
+    fn check_pools(&self, route: &api::Route, has_http: bool) -> Result<(), String> {
+        if let Some(place) = route.authorizer.filter(|place| *place >= self.authorizers.len()) {
+            return Err(format!("route {:?} points to authorizer {place}, which there is not", route.name));
+        }
+        if !has_http && (route.answer.is_some() || !route.split.is_empty()) {
+            return Err(format!("route {:?}: without HTTP, one pool takes its connections", route.name));
+        }
+        for index in route.pools() {
+            let Some(pool) = self.pools.get(index) else {
+                let (name, have) = (&route.name, self.pools.len());
+                return Err(format!("route {name:?} points to pool {index} of {have}"));
+            };
+            if pool.proxy_version.is_some() && has_http {
+                return Err(format!(
+                    "route {:?} points to pool {:?}, which wants the PROXY protocol: requests of many clients share a connection",
+                    route.name, pool.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn compile_authorizer(&self, authorizer: &api::Authorizer, last: &Compiled) -> Result<authorize::Ready, String> {
@@ -271,21 +290,6 @@ fn proxy_rules(rules: &api::ProxyHeader) -> ProxyRules {
     ProxyRules { from: Networks::new(&rules.from), required: rules.required, timeout: rules.timeout, max }
 }
 
-fn compile_route(route: &api::Route) -> Result<CompiledRoute, String> {
-    let header = |header: &api::ClientCertHeader| {
-        let name = tls::client_cert_header(header).map_err(|e| format!("route {:?}: {e}", route.name))?;
-        Ok::<_, String>((name, header.value))
-    };
-    let client_cert = route.client_cert.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(CompiledRoute {
-        name: route.name.as_str().into(),
-        pool: route.pool,
-        client_cert,
-        authorizer: route.authorizer,
-        compression: route.compression.clone(),
-    })
-}
-
 fn certified_key(certificate: &api::Certificate, last: &Compiled) -> Result<Arc<CertifiedKey>, CompileError> {
     let same =
         |(c, _): &&Ready| c.chain == certificate.chain && c.key == certificate.key && c.staple == certificate.staple;
@@ -309,9 +313,9 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
             return Err(wrong(format!("backend {} is there twice", backend.address)));
         }
     }
-    let before = last.pools.iter().find(|p| *p.name == pool.name);
-    let pinning = Pinning::new(&pool, tickets, before.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
-    let before = before.and_then(|p| p.tls.as_ref());
+    let last = last.pools.iter().find(|p| *p.name == pool.name);
+    let pinning = Pinning::new(&pool, tickets, last.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
+    let before = last.and_then(|p| p.tls.as_ref());
     let tls = match &pool.tls {
         None => None,
         Some(source) => Some(match before.filter(|t| t.source == *source) {
@@ -319,7 +323,10 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
             None => Arc::new(tls::upstream_identity(source).map_err(|e| wrong(format!("tls: {e}")))?),
         }),
     };
+    let parse = |text: &String| Template::parse(text).map_err(|e| wrong(format!("hash key {text:?}: {e}")));
+    let hash_key = pool.balancing.hash_key.as_ref().map(parse).transpose()?.map(Arc::new);
     Ok(CompiledPool {
+        table: table(&pool, last),
         name: pool.name.as_str().into(),
         balance: pool.balance,
         backends: pool.backends,
@@ -327,8 +334,28 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         timeouts: pool.timeouts,
         max_idle: pool.max_idle_per_thread as usize,
         proxy_version: pool.proxy_version,
+        balancing: pool.balancing,
+        hash_key,
+        limits: pool.limits,
+        multiplex: pool.multiplex,
+        retry: pool.retry,
+        retry_budget: pool.retry_budget,
+        hedge: pool.hedge,
+        outliers: pool.outliers,
         pinning: pinning.map(Arc::new),
     })
+}
+
+/// Of all backends, whatever their state: a change of state alone leaves the table as it is.
+fn table(pool: &api::Pool, last: Option<&CompiledPool>) -> Arc<Maglev> {
+    if pool.balance != Balance::Hash {
+        return Arc::default();
+    }
+    let of = |backends: &[api::Backend]| backends.iter().map(|b| (b.address, b.weight)).collect::<Vec<_>>();
+    match last.filter(|last| last.balance == Balance::Hash && of(&last.backends) == of(&pool.backends)) {
+        Some(last) => last.table.clone(),
+        None => Arc::new(Maglev::new(&of(&pool.backends))),
+    }
 }
 
 #[cfg(test)]

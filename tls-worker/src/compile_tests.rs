@@ -27,7 +27,12 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
         }],
         pools: vec![Pool {
             name: "app".into(),
-            backends: vec![Backend { address: "192.0.2.9:80".parse().unwrap(), weight: 1, state: BackendState::Up }],
+            backends: vec![Backend {
+                address: "192.0.2.9:80".parse().unwrap(),
+                weight: 1,
+                state: BackendState::Up,
+                role: BackendRole::default(),
+            }],
             timeouts: BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             max_idle_per_thread: 4,
             ..Pool::default()

@@ -107,7 +107,8 @@ fn start(hello: &Hello, events: &mpsc::Sender<Event>) -> Result<Vec<Handle>, Str
         if !seen.insert(info.index) {
             return Err(format!("thread {} is there twice", info.index));
         }
-        thread::start(info, events.clone()).map_err(|e| format!("thread {}: {e}", info.index))
+        thread::start(info, hello.threads.len() as u32, events.clone())
+            .map_err(|e| format!("thread {}: {e}", info.index))
     };
     hello.threads.iter().map(start).collect()
 }

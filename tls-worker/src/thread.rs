@@ -8,10 +8,10 @@ use crate::conn::{Bell, Signal};
 use crate::drain;
 use crate::handshakes::Handshakes;
 use crate::log::Way;
-use crate::stats::{self, BackendFailure, Registry, ThreadStats};
+use crate::stats::{self, BackendFailure, Ejection, Registry, ThreadStats};
 use crate::stream;
 use crate::tls::{Answer, Ocsp, UpstreamConfigs, UpstreamIdentity};
-use crate::upstream::Backend;
+use crate::upstream::{Backend, PoolState};
 use crate::view::View;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::cell::{Cell, RefCell};
@@ -56,8 +56,8 @@ pub(crate) struct Handle {
     pub(crate) done: oneshot::Receiver<()>,
 }
 
-/// Start a thread; returns when it is pinned and runs. What it asks the control plane goes to `events`.
-pub(crate) fn start(info: &ThreadInfo, events: mpsc::Sender<Event>) -> io::Result<Handle> {
+/// Start a thread, one of so many; returns when it is pinned and runs. What it asks the control plane goes to `events`.
+pub(crate) fn start(info: &ThreadInfo, threads: u32, events: mpsc::Sender<Event>) -> io::Result<Handle> {
     let (orders, inbox) = mpsc::channel(QUEUE);
     let (done_tx, done) = oneshot::channel();
     let (started_tx, started) = std::sync::mpsc::channel();
@@ -66,7 +66,7 @@ pub(crate) fn start(info: &ThreadInfo, events: mpsc::Sender<Event>) -> io::Resul
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // Connections run as tasks, whose panics end just them. What panics outside of a task leaves a thread's
         // connections with nobody: the process ends, and the control plane starts another one.
-        let run = AssertUnwindSafe(|| run(&info, events, inbox, &started_tx));
+        let run = AssertUnwindSafe(|| run(&info, threads, events, inbox, &started_tx));
         if std::panic::catch_unwind(run).is_err() {
             std::process::abort();
         }
@@ -80,6 +80,7 @@ pub(crate) fn start(info: &ThreadInfo, events: mpsc::Sender<Event>) -> io::Resul
 
 fn run(
     info: &ThreadInfo,
+    threads: u32,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Order>,
     started: &std::sync::mpsc::Sender<io::Result<()>>,
@@ -93,7 +94,7 @@ fn run(
     match prepare() {
         Ok(runtime) => {
             let _ = started.send(Ok(()));
-            let thread = Rc::new(Thread::new(info, events));
+            let thread = Rc::new(Thread::new(info, threads, events));
             runtime.block_on(thread.serve(inbox));
         }
         Err(e) => {
@@ -114,10 +115,13 @@ fn pin(cpu: u32) -> io::Result<()> {
 
 /// Pool and address.
 type BackendKey = (Arc<str>, SocketAddr);
+type Pools = HashMap<Arc<str>, Rc<PoolState>>;
 
 /// What the tasks of one thread share.
 pub(crate) struct Thread {
     pub(crate) index: u32,
+    /// How many there are.
+    pub(crate) threads: u32,
     pub(crate) cpu: Option<u32>,
     pub(crate) stats: Arc<ThreadStats>,
     pub(crate) registry: RefCell<Registry>,
@@ -138,16 +142,18 @@ pub(crate) struct Thread {
     view: RefCell<Rc<View>>,
     listeners: RefCell<HashMap<u64, AbortHandle>>,
     backends: RefCell<HashMap<BackendKey, Rc<Backend>>>,
+    pools: RefCell<Pools>,
     /// By [`UpstreamIdentity::id`], those of the view in force.
     upstream_configs: RefCell<HashMap<u64, Rc<UpstreamConfigs>>>,
 }
 
 impl Thread {
-    fn new(info: &ThreadInfo, events: mpsc::Sender<Event>) -> Self {
+    fn new(info: &ThreadInfo, threads: u32, events: mpsc::Sender<Event>) -> Self {
         let empty = View::empty();
         let stats = Arc::<ThreadStats>::default();
         Thread {
             index: info.index,
+            threads,
             cpu: info.cpu,
             handshakes: Rc::new(Handshakes::new(stats.clone())),
             ocsp: Ocsp::new(events),
@@ -163,6 +169,7 @@ impl Thread {
             view: RefCell::new(Rc::new(empty)),
             listeners: RefCell::default(),
             backends: RefCell::default(),
+            pools: RefCell::default(),
             upstream_configs: RefCell::default(),
         }
     }
@@ -173,9 +180,15 @@ impl Thread {
     }
 
     /// What is kept of a backend across generations.
-    pub(crate) fn backend(&self, pool: &Arc<str>, address: SocketAddr) -> Rc<Backend> {
-        let key = (pool.clone(), address);
-        self.backends.borrow_mut().entry(key).or_insert_with(|| Rc::new(Backend::new(address))).clone()
+    pub(crate) fn backend(&self, pool: &Rc<PoolState>, address: SocketAddr) -> Rc<Backend> {
+        let new = || Rc::new(Backend::new(address, pool.clone()));
+        self.backends.borrow_mut().entry((pool.name.clone(), address)).or_insert_with(new).clone()
+    }
+
+    /// What is kept of a pool across generations.
+    pub(crate) fn pool(&self, name: &Arc<str>) -> Rc<PoolState> {
+        let new = || Rc::new(PoolState::new(name.clone()));
+        self.pools.borrow_mut().entry(name.clone()).or_insert_with(new).clone()
     }
 
     /// This thread's TLS configurations towards backends.
@@ -265,6 +278,7 @@ impl Thread {
         backends.values().filter(|b| !serving.contains(&Rc::as_ptr(b))).for_each(|b| b.retire());
         drop(self.view.replace(view));
         stats::bound(&mut backends, |b| Rc::strong_count(b) == 1);
+        stats::bound(&mut self.pools.borrow_mut(), |p| Rc::strong_count(p) == 1);
         self.registry.borrow_mut().bound();
     }
 
@@ -308,8 +322,11 @@ impl Thread {
                 connections: kept.stats.connections.get(),
                 connections_open: kept.stats.open.get(),
                 failures: kept.stats.failures.read(BackendFailure::NAMES),
+                ejected: kept.is_out().into(),
+                ejections: kept.stats.ejections.read(Ejection::NAMES),
             });
         }
+        report.pools.extend(self.pools.borrow().values().map(|pool| pool.stats.report(&pool.name, pool.waiting())));
         report
     }
 }

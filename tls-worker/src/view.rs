@@ -1,12 +1,13 @@
 //! One thread's view of one generation: the shared [`Compiled`] with the thread's own counters, backends and turn of
 //! balancing hung onto it. Requests take an `Rc` of it, so no reference count is shared between threads.
 
-use crate::api::BackendState;
-use crate::compile::{Compiled, CompiledPool, CompiledService};
+use crate::api::PoolShare;
+use crate::compile::{Compiled, CompiledService};
+use crate::http::Turn;
 use crate::log::{LogView, Plan};
 use crate::stats::{HistogramCells, RequestKey, ServiceStats};
 use crate::thread::Thread;
-use crate::upstream::{Choice, PinsView, PoolView, UpstreamTlsView};
+use crate::upstream::PoolView;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(thread: &Thread, compiled: Arc<Compiled>) -> Self {
-        let pools: Vec<_> = compiled.pools.iter().map(|p| Rc::new(pool_view(thread, p))).collect();
+        let pools: Vec<_> = compiled.pools.iter().map(|p| Rc::new(PoolView::new(thread, p))).collect();
         let service = |(i, s)| Rc::new(ServiceView::new(thread, i, s, &pools));
         let services: Vec<_> = compiled.services.iter().enumerate().map(service).collect();
         let by_name = services.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
@@ -66,12 +67,19 @@ pub(crate) struct ServiceView {
     pub(crate) name: Arc<str>,
     pub(crate) stats: Arc<ServiceStats>,
     /// By route, the last for none.
-    routes: Vec<RouteStats>,
+    routes: Vec<RouteView>,
 }
 
-/// Request counters of a route, found by name when first used and by place from then on.
-struct RouteStats {
+/// What a thread keeps of a route.
+struct RouteView {
     name: Arc<str>,
+    turn: Rc<Turn>,
+    /// By share; where there is none, one without a name.
+    pools: Vec<PoolCells>,
+}
+
+/// Request counters of a route's pool, found by name when first used and by place from then on.
+struct PoolCells {
     pool: Arc<str>,
     /// By place in the pool, the last for none reached.
     backends: Vec<Option<SocketAddr>>,
@@ -80,21 +88,31 @@ struct RouteStats {
 
 impl ServiceView {
     fn new(thread: &Thread, index: usize, service: &CompiledService, pools: &[Rc<PoolView>]) -> Self {
-        let route = |name: Arc<str>, pool: Option<&Rc<PoolView>>| {
+        let cells = |pool: Option<&Rc<PoolView>>| {
             let known = pool.into_iter().flat_map(|p| p.all.iter()).map(|c| Some(c.backend.address));
-            RouteStats {
-                name,
+            PoolCells {
                 pool: pool.map_or("".into(), |p| p.name.clone()),
                 backends: known.chain([None]).collect(),
                 by_backend: OnceCell::new(),
             }
         };
-        let routes = service.routes.iter().map(|r| route(r.name.clone(), Some(&pools[r.pool])));
+        let route = |name: Arc<str>, shares: &[PoolShare]| {
+            let turn = thread.registry.borrow_mut().turn(&service.name, &name);
+            let named = shares.iter().map(|share| (pools[share.pool].name.clone(), share.weight));
+            turn.set(&named.collect::<Vec<_>>());
+            let mut each: Vec<_> = shares.iter().map(|share| cells(Some(&pools[share.pool]))).collect();
+            if each.is_empty() {
+                each.push(cells(None));
+            }
+            RouteView { name, turn, pools: each }
+        };
+        let routes = service.routes.iter().map(|r| route(r.name.clone(), &r.shares));
+        let routes = routes.chain([route("".into(), &[])]).collect();
         ServiceView {
             index,
             name: service.name.clone(),
             stats: thread.registry.borrow_mut().service(&service.name),
-            routes: routes.chain([route("".into(), None)]).collect(),
+            routes,
         }
     }
 
@@ -105,28 +123,34 @@ impl ServiceView {
 
     /// Name of that route's pool.
     pub(crate) fn pool_name(&self, by: Answered) -> Option<&str> {
-        Some(&self.routes[by.route?].pool)
+        Some(&self.routes[by.route?].pools[by.share].pool)
+    }
+
+    /// What is kept of a route across generations.
+    pub(crate) fn turn(&self, route: usize) -> &Rc<Turn> {
+        &self.routes[route].turn
     }
 
     /// The backend that it went to.
     pub(crate) fn backend(&self, by: Answered) -> Option<SocketAddr> {
-        *self.routes[by.route?].backends.get(by.backend?)?
+        *self.routes[by.route?].pools[by.share].backends.get(by.backend?)?
     }
 
     /// Count an answered request.
     pub(crate) fn answered(&self, thread: &Thread, by: Answered, code: http::StatusCode, took: Duration) {
         let route = &self.routes[by.route.unwrap_or(self.routes.len() - 1)];
-        let none = route.backends.len() - 1;
+        let pool = &route.pools[by.share];
+        let none = pool.backends.len() - 1;
         let backend = by.backend.unwrap_or(none).min(none);
         let class = (code.as_u16() / 100).clamp(1, 5) as usize;
-        let cells = route.by_backend.get_or_init(|| route.backends.iter().map(|_| Default::default()).collect());
+        let cells = pool.by_backend.get_or_init(|| pool.backends.iter().map(|_| Default::default()).collect());
         let cell = cells[backend][class - 1].get_or_init(|| {
             thread.registry.borrow_mut().request(RequestKey {
                 service: self.name.clone(),
                 route: route.name.clone(),
                 // "Empty when none was reached": a pool without a backend to take was not.
-                pool: if backend == none { "".into() } else { route.pool.clone() },
-                backend: route.backends[backend],
+                pool: if backend == none { "".into() } else { pool.pool.clone() },
+                backend: pool.backends[backend],
                 code_class: class as u8,
             })
         });
@@ -139,41 +163,8 @@ impl ServiceView {
 pub(crate) struct Answered {
     /// Place in the service's routes.
     pub(crate) route: Option<usize>,
+    /// Place among the route's pools.
+    pub(crate) share: usize,
     /// Place in the pool's backends.
     pub(crate) backend: Option<usize>,
-}
-
-fn pool_view(thread: &Thread, pool: &CompiledPool) -> PoolView {
-    let identity = pool.tls.as_ref().map_or(0, |t| t.id);
-    let all: Vec<Choice> = (pool.backends.iter().enumerate())
-        .map(|(index, b)| Choice { index, weight: b.weight, backend: thread.backend(&pool.name, b.address) })
-        .collect();
-    for (choice, b) in all.iter().zip(&pool.backends) {
-        let serves = matches!(b.state, BackendState::Up | BackendState::Draining);
-        choice.backend.configure(identity, serves);
-    }
-    let mut up: Vec<Choice> =
-        all.iter().filter(|c| pool.backends[c.index].state == BackendState::Up).cloned().collect();
-    // Threads begin their turn at different backends, so that few requests do not all meet the first one.
-    if !up.is_empty() {
-        let by = thread.index as usize % up.len();
-        up.rotate_left(by);
-    }
-    let tls = pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
-    let pins = pool.pinning.as_ref().map(|pinning| PinsView {
-        pinning: pinning.clone(),
-        stats: thread.registry.borrow_mut().sessions(&pool.name),
-        backends: pool.backends.iter().enumerate().map(|(i, b)| (b.address, (i, b.state))).collect(),
-    });
-    PoolView {
-        pins,
-        name: pool.name.clone(),
-        balance: pool.balance,
-        all,
-        up,
-        tls,
-        timeouts: pool.timeouts,
-        proxy_version: pool.proxy_version,
-        max_idle: pool.max_idle,
-    }
 }

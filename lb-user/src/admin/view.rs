@@ -86,8 +86,8 @@ pub fn service(edge: &State, name: &str) -> Option<ServiceView> {
     let route = |route: &api::Route| RouteView {
         name: route.name.clone(),
         hosts: route.hosts.clone(),
-        path: route.path_prefix.clone().unwrap_or_else(|| "/".into()),
-        pool: edge.config.pools.get(route.pool).map(|pool| pool.name.clone()).unwrap_or_default(),
+        path: route.path.shown(),
+        pool: edge.config.leads_to(route),
     };
     let certificate = |index: &usize| edge.config.certificates.get(*index).map(|one| one.name().to_owned());
     Some(ServiceView {
@@ -196,6 +196,10 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
             balance: match pool.balance {
                 Balance::RoundRobin => "round_robin".into(),
                 Balance::LeastConnections => "least_connections".into(),
+                Balance::LeastRequests => "least_requests".into(),
+                Balance::PeakEwma => "peak_ewma".into(),
+                Balance::Random => "random".into(),
+                Balance::Hash => "hash".into(),
             },
             up: backends.iter().filter(|backend| backend.state == "up").count(),
             total: backends.len(),

@@ -49,6 +49,9 @@ pub(super) enum Verb {
     /// Services
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Routes of a config file
+    #[command(subcommand)]
+    Route(RouteVerb),
     /// Pools and their backends
     #[command(subcommand)]
     Pool(PoolVerb),
@@ -112,6 +115,40 @@ pub(super) enum ServiceVerb {
         #[arg(value_parser = name)]
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteVerb {
+    /// Which route takes a request; exit code 1 when none does. Nobody is asked but the file
+    Test(RouteTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RouteTest {
+    /// Config file
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Service
+    #[arg(value_parser = name)]
+    pub(super) service: String,
+    /// GET, POST, ...
+    pub(super) method: String,
+    /// https://HOST/PATH?QUERY
+    pub(super) url: hyper::Uri,
+    /// A header, 'NAME: VALUE'
+    #[arg(long = "header", short = 'H', value_parser = header)]
+    pub(super) headers: Vec<(String, String)>,
+    /// Address of the client, which shows no certificate
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) client: IpAddr,
+    /// Name that it asks for by SNI; otherwise the URL's host
+    #[arg(long)]
+    pub(super) sni: Option<String>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write 'NAME: VALUE'")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 #[derive(Debug, Subcommand)]

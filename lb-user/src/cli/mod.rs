@@ -7,6 +7,7 @@ mod cert;
 mod daemon;
 mod decap;
 mod live;
+mod route;
 mod sessions;
 mod table;
 mod table_cert;
@@ -17,7 +18,7 @@ mod tests;
 mod verbs;
 
 use crate::datapath::DecapOptions;
-use args::{CertVerb, Cli, Verb};
+use args::{CertVerb, Cli, RouteVerb, Verb};
 use clap::{CommandFactory as _, Parser as _};
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
             decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)
         }
         Verb::Cert(CertVerb::Files(verb)) => cert::run(verb, cli.json),
+        Verb::Route(RouteVerb::Test(test)) => route::test(&test, cli.json),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bailey", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -66,7 +66,7 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
             });
         }
         // These read the config file themselves, or nothing.
-        Verb::Run { .. } | Verb::Check { .. } | Verb::Decap { .. } | Verb::Completions { .. } => {}
+        Verb::Run { .. } | Verb::Check { .. } | Verb::Route(_) | Verb::Decap { .. } | Verb::Completions { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

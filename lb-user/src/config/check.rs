@@ -42,7 +42,8 @@ pub(super) fn whole(config: &Config, claims: &[Claim], p: &mut Problems) {
 /// Pools whose words do not go with a service that leads to them.
 pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &[forward::Parsed], p: &mut Problems) {
     for (index, pool) in pools.iter().enumerate() {
-        let leads = |parsed: &&Terminated| parsed.service.routes.iter().any(|route| route.pool == index);
+        let leads =
+            |parsed: &&Terminated| parsed.service.routes.iter().any(|route| route.pools().any(|pool| pool == index));
         let of_http = |mode: Mode| matches!(mode, Mode::Http | Mode::Https);
         let http = services.iter().filter(leads).find(|parsed| of_http(parsed.service.mode));
         let l4 = forwards.iter().find(|parsed| parsed.forward.pool == index);
@@ -58,7 +59,22 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
                 .help("modes \"tls\", \"passthrough\" and \"tcp\" send it; to HTTP backends clients' addresses go in headers"),
             );
         }
-        let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough);
+        let stream = services.iter().filter(leads).find(|parsed| !of_http(parsed.service.mode));
+        if let (true, Some(stream)) = (pool.pool.balancing.hash_key.is_some(), stream) {
+            p.push(
+                Problem::error(
+                    pool.hash_key.clone(),
+                    format!(
+                        "service {:?} of mode {:?} has no requests",
+                        stream.service.name,
+                        word(stream.service.mode)
+                    ),
+                )
+                .also(stream.span.clone(), "it leads here")
+                .help("leave `hash_key` out: the key is the client's address; or give the service a pool of its own"),
+            );
+        }
+        let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough | Mode::Tcp);
         let bare = services.iter().filter(leads).find(bare);
         let first = bare.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));
         let alone = l4.filter(|_| http.is_none());

@@ -20,7 +20,7 @@ const OUTER_MTU: RangeInclusive<u32> = 596..=65_535;
 /// Keys of this mode alone.
 const OWN: [&str; 7] = ["protocols", "forward", "hash", "table_size", "drain", "udp_idle", "outer_mtu"];
 /// Keys of the other modes alone.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     "certificates",
     "tls_policy",
     "min_tls",
@@ -31,6 +31,7 @@ const OTHERS: [&str; 15] = [
     "client_cert",
     "client_cert_headers",
     "sni",
+    "redirect_https",
     "routes",
     "served_by_header",
     "max_connections",

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_worker::api;
+use tls_worker::api::{self, EdgeAnswer, Route};
 
 pub use crate::datapath::Steering;
 use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
@@ -75,9 +75,23 @@ impl Config {
         terminated.chain(self.forwards.iter().map(|forward| forward.name.as_str()))
     }
 
+    /// Where a route's requests go, in a few words.
+    pub fn leads_to(&self, route: &Route) -> String {
+        let name = |pool: usize| self.pools.get(pool).map(|pool| pool.name.as_str()).unwrap_or_default();
+        match (&route.answer, &route.split[..]) {
+            (Some(EdgeAnswer::Redirect(redirect)), _) => format!("redirect {}", redirect.code),
+            (Some(EdgeAnswer::Fixed(fixed)), _) => format!("answer {}", fixed.status),
+            (None, []) => name(route.pool).to_owned(),
+            (None, split) => {
+                let shares = split.iter().map(|share| format!("{} {}", name(share.pool), share.weight));
+                shares.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
     /// Pools, by index, that a route of a terminated service leads to, or an authorizer asks.
     pub fn routed_pools(&self) -> impl Iterator<Item = usize> {
-        let routed = self.services.iter().flat_map(|service| service.routes.iter().map(|route| route.pool));
+        let routed = self.services.iter().flat_map(|service| service.routes.iter().flat_map(Route::pools));
         routed.chain(self.authorizers.iter().map(|authorizer| authorizer.pool))
     }
 }
@@ -206,8 +220,24 @@ pub struct Pool {
     pub name: String,
     /// Weight by address.
     pub backends: BTreeMap<SocketAddr, u16>,
+    /// What backends are to the pool, of those that are something special.
+    pub roles: BTreeMap<SocketAddr, api::BackendRole>,
     /// How one is chosen.
     pub balance: api::Balance,
+    /// What else decides about that.
+    pub balancing: api::Balancing,
+    /// Bounds.
+    pub limits: api::PoolLimits,
+    /// HTTP/2 towards backends.
+    pub multiplex: api::Multiplex,
+    /// When a request is tried again.
+    pub retry: api::Retry,
+    /// How many retries there may be.
+    pub retry_budget: api::RetryBudget,
+    /// When a second try is begun beside the first.
+    pub hedge: Option<api::Hedge>,
+    /// When a backend is left out for how it answers.
+    pub outliers: Option<api::Outliers>,
     /// Idle connections that a worker thread keeps to a backend.
     pub max_idle: u32,
     /// Deadlines.
@@ -229,6 +259,14 @@ impl Pool {
             name,
             backends: [(backend, 1)].into(),
             balance: api::Balance::default(),
+            roles: BTreeMap::new(),
+            balancing: api::Balancing::default(),
+            limits: api::PoolLimits::default(),
+            multiplex: api::Multiplex::default(),
+            retry: api::Retry::default(),
+            retry_budget: api::RetryBudget::default(),
+            hedge: None,
+            outliers: None,
             max_idle: 64,
             timeouts: api::BackendTimeouts::default(),
             tls: None,

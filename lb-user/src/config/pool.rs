@@ -1,7 +1,7 @@
 //! `[pool.NAME]` with `tls` and `health`.
 
 use super::files::Files;
-use super::http::persistence;
+use super::http::{balancing, persistence, resilience};
 use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
-use tls_worker::api::{BackendTimeouts, Balance, ProxyVersion};
+use tls_worker::api::{BackendRole, BackendTimeouts, ProxyVersion};
 use toml_span::Value;
 use toml_span::value::ValueInner;
 
@@ -25,6 +25,7 @@ pub(super) struct Parsed {
     pub(super) pool: Pool,
     pub(super) proxy: Range<usize>,
     pub(super) alpn: Range<usize>,
+    pub(super) hash_key: Range<usize>,
     pub(super) sessions: Range<usize>,
 }
 
@@ -36,7 +37,7 @@ pub(super) fn pool(
     certificates: &mut Certificates<'_>,
 ) -> Parsed {
     let p = problems;
-    let backends = match section.list(p, "backends") {
+    let (backends, roles) = match section.list(p, "backends") {
         Some(list) => {
             if list.is_empty() {
                 let span = section.span_of("backends");
@@ -51,11 +52,11 @@ pub(super) fn pool(
             if !section.has("backends") {
                 section.missing("backends", "write backends = [\"192.0.2.10:8080\"]; the list may be empty");
             }
-            BTreeMap::new()
+            Default::default()
         }
     };
-    let words = [("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)];
-    let balance = section.choice(p, "balance", &words).unwrap_or(Balance::RoundRobin);
+    let (balance, balancing) = balancing::balancing(&mut section, p);
+    balancing::check_roles(&section, roles.iter(), backends.len(), balancing.min_up, p);
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let tls_section = section.section(p, "tls");
@@ -66,12 +67,25 @@ pub(super) fn pool(
     let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
     let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
     let health = section.section(p, "health").and_then(|section| health(section, p));
-    let proxy = section.span_of("proxy_protocol");
+    let multiplex = balancing::multiplex(&mut section, p, tls.is_some());
+    let limits = balancing::limits(section.section(p, "limits"), p);
+    let (retry, retry_budget) = resilience::of_pool(section.section(p, "retry"), p);
+    let hedge = resilience::hedge(&mut section, p);
+    let outliers = resilience::outliers(section.section(p, "outliers"), p);
+    let (proxy, hash_key) = (section.span_of("proxy_protocol"), section.span_of("hash_key"));
     section.finish(p);
     let pool = Pool {
         name: name.value.clone(),
         backends,
+        roles,
         balance,
+        balancing,
+        limits,
+        multiplex,
+        retry,
+        retry_budget,
+        hedge,
+        outliers,
         max_idle,
         timeouts,
         tls,
@@ -79,14 +93,18 @@ pub(super) fn pool(
         persistence,
         health,
     };
-    Parsed { pool, proxy, alpn, sessions }
+    Parsed { pool, proxy, alpn, hash_key, sessions }
 }
 
-fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMap<SocketAddr, u16> {
+/// Weights, and what is special of some.
+type Backends = (BTreeMap<SocketAddr, u16>, BTreeMap<SocketAddr, BackendRole>);
+
+fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> Backends {
     let mut found: BTreeMap<SocketAddr, u16> = BTreeMap::new();
+    let mut roles = BTreeMap::new();
     let mut places: BTreeMap<SocketAddr, Range<usize>> = BTreeMap::new();
     for value in list {
-        let Some((address, weight)) = backend(value, p) else { continue };
+        let Some((address, weight, role)) = backend(value, p) else { continue };
         if let Some(first) = places.get(&address.value) {
             p.push(
                 Problem::error(address.span, format!("backend {} stands here twice", address.value))
@@ -98,6 +116,9 @@ fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMa
         }
         places.insert(address.value, address.span);
         found.insert(address.value, weight);
+        if role != BackendRole::default() {
+            roles.insert(address.value, role);
+        }
     }
     if list.len() > MAX_BACKENDS {
         p.push(
@@ -105,12 +126,12 @@ fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> BTreeMa
                 .help(format!("a pool has at most {MAX_BACKENDS}")),
         );
     }
-    found
+    (found, roles)
 }
 
-fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16)> {
+fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16, BackendRole)> {
     if !matches!(value.as_ref(), ValueInner::Table(_)) {
-        return parsed(p, value, "backends", scalar::backend).map(|address| (address, 1));
+        return parsed(p, value, "backends", scalar::backend).map(|address| (address, 1, BackendRole::default()));
     }
     let mut section = Section::of(p, "a backend".into(), value.span.into(), value)?;
     let address = section.parsed(p, "address", scalar::backend);
@@ -118,8 +139,9 @@ fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16)>
         section.missing("address", "write { address = \"192.0.2.10:8080\", weight = 1 }");
     }
     let weight = section.integer(p, "weight", 1..=u32::from(MAX_WEIGHT)).unwrap_or(1);
+    let role = balancing::role(&mut section, p);
     section.finish(p);
-    Some((address?, weight as u16))
+    Some((address?, weight as u16, role))
 }
 
 fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {

@@ -1,14 +1,19 @@
-//! `[[service.NAME.routes]]`: what goes to which pool, in the order of matching.
+//! `[[service.NAME.routes]]`: what goes where, in the order of matching.
 
+use super::http::actions::Actions;
 use super::http::compression::compression;
+use super::http::matches::{self, Matches};
+use super::http::order::{self, Placed};
+use super::http::resilience;
+use super::http::{HTTP, ROUTE_KEYS};
 use super::problem::{Problem, Problems};
 use super::refs::Refs;
 use super::scalar;
-use super::section::{At, Section};
+use super::section::Section;
 use super::tls::service::not_here;
 use super::tls::{client_cert_headers, words};
 use std::ops::Range;
-use tls_worker::api::{ClientCertHeader, Compression, Mode, Route};
+use tls_worker::api::{ClientCertHeader, Compression, EdgeAnswer, HeaderAction, Mode, Route};
 use toml_span::Value;
 
 /// Name of the route to a service's own pool, in metrics.
@@ -23,6 +28,8 @@ pub(super) struct Common<'a> {
     /// What the service offers by ALPN, of mode `tls`.
     pub(super) alpn: &'a [String],
     pub(super) client_cert: &'a [ClientCertHeader],
+    /// Some client is asked for a certificate, or the service could not be read.
+    pub(super) asks_certificate: bool,
     pub(super) authorizer: Option<usize>,
     pub(super) compression: Option<&'a Compression>,
 }
@@ -56,20 +63,22 @@ pub(super) fn routes(
         );
         return Vec::new();
     }
-    let mut routes: Vec<(At<()>, Route)> = Vec::new();
+    let mut routes: Vec<(Range<usize>, Route)> = Vec::new();
     for (place, value) in list.iter().enumerate() {
         let Some((span, route)) = route(place + 1, value, p, common, pools, authorizers) else { continue };
         if let Some((first, _)) = routes.iter().find(|(_, other)| other.name == route.name) {
             p.push(
                 Problem::error(span, format!("route {:?} stands in {} twice", route.name, section.title))
                     .label("again")
-                    .also(first.span.clone(), "first here")
+                    .also(first.clone(), "first here")
                     .help("give one of them another `name`"),
             );
             continue;
         }
-        routes.push((At { value: (), span }, route));
+        routes.push((span, route));
     }
+    let placed: Vec<_> = routes.iter().map(|(span, route)| Placed { route, span: span.clone() }).collect();
+    order::check(&placed, p);
     routes.into_iter().map(|(_, route)| route).collect()
 }
 
@@ -89,19 +98,20 @@ fn route(
         }
         scalar::name(text)
     });
-    let hosts = section.parsed_list(p, "hosts", scalar::host_pattern).unwrap_or_default();
-    let path_prefix = section.parsed(p, "path", scalar::path_prefix).and_then(|at| at.value);
-    let pool = section.string(p, "pool");
-    if !section.has("pool") {
-        section.missing("pool", "write pool = \"NAME\"");
-    }
-    let pool = pool.and_then(|at| pools.resolve(&at, p));
+    let mut matches = Matches::read(&mut section, p);
+    matches::asks_certificate(&section, common.asks_certificate, p);
+    let priority = section.integer(p, "priority", 1..=65_535).unwrap_or(0);
+    let actions = Actions::read(&mut section, &matches.path, pools, p);
     let alpn = alpn(&mut section, p, common);
     let client_cert = client_cert_headers(&mut section, p).unwrap_or_else(|| common.client_cert.to_vec());
+    let retry = resilience::of_route(section.section(p, "retry"), p);
     let authorizer = authorizer(&mut section, p, common.authorizer, authorizers);
     let compression = compression(&mut section, p, common.compression);
     if let Some(mode) = common.mode {
-        for (key, modes) in KEYS.iter().filter(|(key, modes)| !modes.contains(&mode) && section.has(key)) {
+        let http = ROUTE_KEYS.iter().map(|key| (*key, HTTP));
+        for (key, modes) in
+            KEYS.into_iter().chain(http).filter(|(key, modes)| !modes.contains(&mode) && section.has(key))
+        {
             p.push(not_here(&section, key, modes, mode));
         }
     }
@@ -109,16 +119,47 @@ fn route(
         Some(at) => (at.value, at.span),
         None => (number.to_string(), section.span.clone()),
     };
+    let changed = section.span_of("request_headers");
     section.finish(p);
-    let hosts = hosts.into_iter().map(|at| at.value).collect();
-    Some((span, Route { name, hosts, path_prefix, alpn, pool: pool?, client_cert, authorizer, compression }))
+    let actions = actions?;
+    let told = |action: &&HeaderAction| client_cert.iter().any(|header| header.name == action.name);
+    if let Some(action) = actions.request_headers.iter().find(told) {
+        p.push(
+            Problem::error(changed, format!("`client_cert_headers` sets {:?} already", action.name))
+                .help("give one of the two another name: what tells of a certificate comes from nowhere else"),
+        );
+    }
+    let route = Route {
+        name,
+        when: matches.when(),
+        hosts: matches.hosts,
+        path: matches.path,
+        methods: matches.methods,
+        headers: matches.headers,
+        query: matches.query,
+        priority,
+        alpn,
+        pool: actions.pool,
+        split: actions.split,
+        answer: actions.answer,
+        mirror: actions.mirror,
+        rewrite: actions.rewrite,
+        request_headers: actions.request_headers,
+        response_headers: actions.response_headers,
+        max_body: actions.max_body,
+        timeout: actions.timeout,
+        response_timeout: actions.response_timeout,
+        client_cert,
+        authorizer,
+        compression,
+        retry,
+    };
+    Some((span, route))
 }
 
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 5] = [
-    ("compression", &[Mode::Http, Mode::Https]),
-    ("authorizer", &[Mode::Http, Mode::Https]),
-    ("path", &[Mode::Http, Mode::Https]),
+const KEYS: [(&str, &[Mode]); 3] = [
+    ("client_cert", &[Mode::Https]),
     ("alpn", &[Mode::Tls, Mode::Passthrough]),
     ("client_cert_headers", &[Mode::Https]),
 ];
@@ -140,54 +181,55 @@ fn alpn(section: &mut Section<'_>, p: &mut Problems, common: &Common<'_>) -> Vec
     list.into_iter().map(|at| at.value).collect()
 }
 
-/// Routes in the order of matching: exact host before wildcard before none, the longer wildcard first, then the
-/// longer path, then those that ask for a protocol. A route whose hosts are of different rank stands there once for each
-/// rank.
+/// Routes in the order of matching, the service's own last. A route whose hosts are of different rank stands there once for
+/// each rank.
 pub(super) fn in_order(routes: Vec<Route>, own: Option<Route>) -> Vec<Route> {
-    let mut ranked: Vec<((u8, usize), Route)> = Vec::new();
+    let mut ranked = Vec::new();
     for route in routes {
         if route.hosts.is_empty() {
-            ranked.push(((2, 0), route));
+            ranked.push((route.rank(None), route));
             continue;
         }
         let mut hosts = route.hosts.clone();
-        hosts.sort_by_key(|host| host_rank(host));
-        for group in hosts.chunk_by(|a, b| host_rank(a) == host_rank(b)) {
-            ranked.push((host_rank(&group[0]), Route { hosts: group.to_vec(), ..route.clone() }));
+        let rank = |host: &str| route.rank(Some(host));
+        hosts.sort_by_key(|host| rank(host));
+        for group in hosts.chunk_by(|a, b| rank(a) == rank(b)) {
+            ranked.push((rank(&group[0]), Route { hosts: group.to_vec(), ..route.clone() }));
         }
     }
-    let path_rank = |route: &Route| usize::MAX - route.path_prefix.as_ref().map_or(0, String::len);
-    ranked.sort_by_key(|(host, route)| (*host, path_rank(route), route.alpn.is_empty()));
+    ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, route)| route).chain(own).collect()
 }
 
-/// What a service's own `pool` stands for.
-pub(super) fn own_route(pool: Option<usize>, common: &Common<'_>) -> Option<Route> {
+/// The route of what no other one takes: a service's own `pool`, or an answer of the edge's.
+pub(super) fn own_route(pool: Option<usize>, answer: Option<EdgeAnswer>, common: &Common<'_>) -> Option<Route> {
+    let route = Route { name: DEFAULT_ROUTE.into(), ..Route::default() };
+    if answer.is_some() {
+        return Some(Route { answer, ..route });
+    }
     Some(Route {
-        name: DEFAULT_ROUTE.into(),
         pool: pool?,
         client_cert: common.client_cert.to_vec(),
         authorizer: common.authorizer,
         compression: common.compression.cloned(),
-        ..Route::default()
+        ..route
     })
-}
-
-fn host_rank(host: &str) -> (u8, usize) {
-    match host.starts_with("*.") {
-        true => (1, usize::MAX - host.len()),
-        false => (0, 0),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tls_worker::api::PathMatch;
 
     fn route(name: &str, hosts: &[&str], path: Option<&str>) -> Route {
         let hosts = hosts.iter().map(|h| h.to_string()).collect();
-        Route { name: name.into(), hosts, path_prefix: path.map(Into::into), ..Route::default() }
+        Route {
+            name: name.into(),
+            hosts,
+            path: path.map_or(PathMatch::Any, |path| PathMatch::Prefix(path.into())),
+            ..Route::default()
+        }
     }
 
     #[test]

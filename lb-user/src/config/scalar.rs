@@ -234,6 +234,11 @@ pub(super) fn path_prefix(text: &str) -> Result<Option<String>, Wrong> {
     Ok((!path.is_empty()).then(|| path.to_owned()))
 }
 
+/// A whole path; the slash at its end counts.
+pub(super) fn path_exact(text: &str) -> Result<String, Wrong> {
+    path_prefix(text).map(|_| text.to_owned())
+}
+
 /// What stands in a request line: a path, perhaps with a query.
 pub(super) fn request_path(text: &str) -> Result<String, Wrong> {
     if !text.starts_with('/') {

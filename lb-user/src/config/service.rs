@@ -5,6 +5,7 @@ use super::host::Host;
 use super::http::clients::{Clients, clients};
 use super::http::compression::compression;
 use super::http::limits;
+use super::http::redirect;
 use super::model::{Certificate, DatapathKind};
 use super::pool::DEADLINE;
 use super::problem::{Problem, Problems};
@@ -92,6 +93,9 @@ fn terminated(
     let pools = &mut around.pools;
     let pool = section.string(p, "pool").and_then(|at| pools.resolve(&at, p));
     let alpn = tls.as_ref().map(|tls| tls.alpn.as_slice()).unwrap_or_default();
+    let https = redirect::to_https(section, p);
+    let asks = |tls: &ServerTls| tls.policies.iter().any(|policy| policy.client_cert.is_some());
+    let asks_certificate = mode != Some(Mode::Https) || tls.as_ref().is_none_or(asks);
     let authorizer = authorizer(section, p, None, &mut around.authorizers);
     let compression = compression(section, p, None);
     if let Some(mode) = mode.filter(|mode| !matches!(mode, Mode::Http | Mode::Https)) {
@@ -100,11 +104,19 @@ fn terminated(
         }
     }
     let access_log = section.string(p, "access_log").and_then(|at| around.access_logs.resolve(&at, p));
-    let common = Common { mode, alpn, client_cert: &headers, authorizer, compression: compression.as_ref() };
+    let common =
+        Common { mode, alpn, client_cert: &headers, authorizer, asks_certificate, compression: compression.as_ref() };
     let routes = routes(section, p, &common, pools, &mut around.authorizers);
-    let routes = in_order(routes, own_route(pool, &common));
+    let routes = in_order(routes, own_route(pool, https.as_ref().and_then(|(answer, _)| answer.clone()), &common));
     tell_of_headers_without_certificate(&headers, tls.as_ref(), section, p);
-    if !section.has("pool") && !section.has("routes") {
+    if let (Some((_, span)), true) = (&https, section.has("pool")) {
+        p.push(
+            Problem::error(section.span_of("pool"), "every request is sent to HTTPS: none comes to this pool")
+                .also(span.clone(), "by this")
+                .help("remove one of them; what is to be served in clear text makes a route"),
+        );
+    }
+    if !section.has("pool") && !section.has("routes") && https.is_none() {
         section.missing("pool", &format!("write pool = \"NAME\", or routes as [[service.{}.routes]]", name.value));
     }
     let served_by_header = section.parsed(p, "served_by_header", scalar::header_name).map(|at| at.value);

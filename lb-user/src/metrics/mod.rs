@@ -7,6 +7,8 @@ mod families_edge;
 mod families_forward;
 mod families_http;
 mod families_log;
+mod families_pool;
+mod families_routes;
 mod families_session;
 mod families_tls;
 mod family;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
-    ServiceReport, SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report,
+    RequestReport, ServiceReport, SessionReport, ThreadReport,
 };
 use tokio::time::Instant;
 
@@ -49,6 +49,8 @@ fn full() -> State {
             http2_abuse: some("ping"),
             compression: vec![CompressionReport { coding: Coding::Br, responses: 2, bytes_in: 900, bytes_out: 90 }],
             compression_busy: 1,
+            mirrored: some("answered"),
+            invalid_headers: 1,
             ..Default::default()
         }],
         requests: [2, 5]
@@ -68,6 +70,22 @@ fn full() -> State {
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
+            ejected: 1,
+            ejections: some("errors"),
+        }],
+        pools: vec![PoolReport {
+            pool: "p".into(),
+            active: 3,
+            waiting: 2,
+            waits: 5,
+            overflows: 1,
+            timeouts: 1,
+            wait_seconds: seconds.clone(),
+            retries: some("connect"),
+            denied: 1,
+            hedges: some("sent"),
+            circuit: some("requests"),
+            panic: 1,
         }],
         access_logs: vec![AccessLogReport { log: "main".into(), lines: 7, dropped: 2 }],
         sessions: vec![SessionReport {

@@ -196,12 +196,20 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
                 address: backend.address,
                 weight: backend.weight,
                 state: state(backend.mark, health.get(&(pool.name.clone(), backend.address)).copied()),
+                role: pool.roles.get(&backend.address).copied().unwrap_or_default(),
             })
             .collect(),
         tls: pool.tls.clone(),
         timeouts: pool.timeouts,
         max_idle_per_thread: pool.max_idle,
         proxy_version: pool.proxy_version,
+        balancing: pool.balancing.clone(),
+        limits: pool.limits,
+        multiplex: pool.multiplex,
+        retry: pool.retry.clone(),
+        retry_budget: pool.retry_budget,
+        hedge: pool.hedge,
+        outliers: pool.outliers,
         persistence: pool.persistence.clone(),
     });
     Snapshot {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 use tls_worker::api::wire::{self, split};
 use tls_worker::api::{
-    Command as Told, Der, Event, ListenerInfo, OcspQuery, OcspStatus, ThreadInfo, ThreadReport, WIRE_VERSION,
+    Command as Told, Der, Event, ListenerInfo, OcspQuery, OcspStatus, Report, ThreadInfo, ThreadReport, WIRE_VERSION,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

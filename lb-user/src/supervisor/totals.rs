@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, Report, RequestReport,
-    ServiceReport, SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report,
+    RequestReport, ServiceReport, SessionReport, ThreadReport,
 };
 
 /// What all workers counted.
@@ -115,6 +115,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
+                mirrored: labelled(&a.mirrored, &b.mirrored, counters),
+                invalid_headers: counters(a.invalid_headers, b.invalid_headers),
             },
         ),
         requests: matched(
@@ -131,6 +133,25 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             },
         ),
         backends: matched_backends(a, b, counters, gauges),
+        pools: matched(
+            &a.pools,
+            &b.pools,
+            |p| p.pool.clone(),
+            |a, b| PoolReport {
+                pool: either(&a.pool, &b.pool),
+                active: gauges.of(b.active),
+                waiting: gauges.of(b.waiting),
+                waits: counters(a.waits, b.waits),
+                overflows: counters(a.overflows, b.overflows),
+                timeouts: counters(a.timeouts, b.timeouts),
+                wait_seconds: histograms(&a.wait_seconds, &b.wait_seconds),
+                retries: labelled(&a.retries, &b.retries, counters),
+                denied: counters(a.denied, b.denied),
+                hedges: labelled(&a.hedges, &b.hedges, counters),
+                circuit: labelled(&a.circuit, &b.circuit, counters),
+                panic: gauges.of(b.panic),
+            },
+        ),
         access_logs: matched(
             &a.access_logs,
             &b.access_logs,
@@ -175,6 +196,8 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
         connections: 0,
         connections_open: 0,
         failures: Vec::new(),
+        ejected: 0,
+        ejections: Vec::new(),
         ..like.clone()
     };
     let key = |report: &BackendReport| (report.pool.clone(), report.backend);
@@ -182,6 +205,7 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
     for row in rows.values_mut() {
         row.active = 0;
         row.connections_open = 0;
+        row.ejected = 0;
     }
     for row in &b.backends {
         let before = rows.entry(key(row)).or_insert_with(|| empty(row));
@@ -189,6 +213,8 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
         before.connections = counters(before.connections, row.connections);
         before.connections_open = gauges.of(row.connections_open);
         before.failures = labelled(&before.failures, &row.failures, counters);
+        before.ejected = gauges.of(row.ejected);
+        before.ejections = labelled(&before.ejections, &row.ejections, counters);
     }
     rows.into_values().collect()
 }
@@ -259,6 +285,15 @@ mod tests {
                 connections,
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],
+                ejected: active,
+                ejections: vec![("errors".into(), failures)],
+            }],
+            pools: vec![PoolReport {
+                pool: "p".into(),
+                waiting: active,
+                waits: connections,
+                retries: vec![("connect".into(), failures)],
+                ..Default::default()
             }],
             access_logs: vec![AccessLogReport { log: "a".into(), lines: connections, dropped: failures }],
             sessions: vec![SessionReport { pool: "p".into(), untold: connections, ..Default::default() }],
@@ -277,9 +312,10 @@ mod tests {
         all.extend(report.services.iter().flat_map(|s| s.handshake_failures.iter().map(|f| f.1)));
         all.extend(report.services.iter().flat_map(|s| s.compression.iter().map(|c| c.responses)));
         all.extend(report.requests.iter().map(|r| r.seconds.count()));
+        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1, b.ejections[0].1]));
+        all.extend(report.pools.iter().flat_map(|p| [p.waits, p.retries[0].1]));
         all.extend(report.access_logs.iter().flat_map(|l| [l.lines, l.dropped]));
         all.extend(report.sessions.iter().map(|s| s.untold));
-        all.extend(report.backends.iter().flat_map(|b| [b.connections, b.failures[0].1]));
         all.extend(report.authorizers.iter().map(|a| a.outcomes[0].1));
         all
     }
@@ -291,7 +327,8 @@ mod tests {
         totals.ended();
         assert_eq!(totals.all().services[0].connections, 5);
         assert_eq!(totals.all().services[0].connections_active, 0);
-        assert_eq!(totals.all().backends[0].active, 0);
+        assert_eq!(totals.all().backends[0].active + totals.all().backends[0].ejected, 0);
+        assert_eq!((totals.all().pools[0].waiting, totals.all().pools[0].waits), (0, 5));
         totals.report(&report(3, 1, 0));
         assert_eq!(totals.all().services[0].connections, 8);
         assert_eq!(totals.all().services[0].connections_active, 1);

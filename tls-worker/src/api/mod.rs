@@ -5,12 +5,16 @@
 //! one release understands a control plane of the next: unknown fields are ignored, new ones have defaults.
 
 mod access_log;
+mod actions;
 mod authorizer;
+mod balancing;
 mod compression;
 mod edges;
 mod http_limits;
 mod persistence;
 mod report;
+mod resilience;
+mod routing;
 mod snapshot;
 mod tls_words;
 pub mod wire;
@@ -51,13 +55,22 @@ pub mod vars {
     pub use crate::vars::{Template, TemplateError, names};
 }
 
+/// What routes match by, read by the same code here and there.
+pub mod routes {
+    pub use crate::http::route::{PatternError, Sample, check_pattern, find};
+}
+
 pub use access_log::*;
+pub use actions::*;
 pub use authorizer::*;
+pub use balancing::*;
 pub use compression::*;
 pub use edges::*;
 pub use http_limits::*;
 pub use persistence::*;
 pub use report::*;
+pub use resilience::*;
+pub use routing::*;
 pub use snapshot::*;
 pub use tls_words::*;
 

@@ -52,6 +52,9 @@ pub struct Report {
     pub requests: Vec<RequestReport>,
     /// By pool and backend, summed over threads.
     pub backends: Vec<BackendReport>,
+    /// By pool, summed over threads.
+    #[serde(default)]
+    pub pools: Vec<PoolReport>,
     /// By pool that has persistence, summed over threads.
     #[serde(default)]
     pub sessions: Vec<SessionReport>,
@@ -156,6 +159,12 @@ pub struct ServiceReport {
     /// Sources that limits remember now. One thread tells it for all.
     #[serde(default)]
     pub limited_sources: u64,
+    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long").
+    #[serde(default)]
+    pub mirrored: Vec<(String, u64)>,
+    /// Values of headers, made of variables, that no header can have.
+    #[serde(default)]
+    pub invalid_headers: u64,
     /// HTTP/2 connections that were ended for what the client did too much of ("reset", "ping", …), and streams
     /// ("stall").
     #[serde(default)]
@@ -214,6 +223,42 @@ pub struct BackendReport {
     /// Failures by kind ("connect", "connect_timeout", "tls", "tls_verify", "tls_pin", "response_timeout", "reset",
     /// "idle_timeout").
     pub failures: Vec<(String, u64)>,
+    /// Threads that leave it out now because of how it answered.
+    #[serde(default)]
+    pub ejected: u64,
+    /// How often a thread began to, by cause ("errors", "gateway_errors", "connect_failures", "success_rate").
+    #[serde(default)]
+    pub ejections: Vec<(String, u64)>,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolReport {
+    /// Pool.
+    pub pool: String,
+    /// Requests in flight now.
+    pub active: u64,
+    /// Requests that wait for a backend now.
+    pub waiting: u64,
+    /// Requests that had to wait.
+    pub waits: u64,
+    /// Requests that found the queue full.
+    pub overflows: u64,
+    /// Requests that waited for too long.
+    pub timeouts: u64,
+    /// How long requests waited.
+    pub wait_seconds: Histogram,
+    /// Requests tried again, by reason ("connect", "refused", "reused", "reset", "timeout", "code").
+    pub retries: Vec<(String, u64)>,
+    /// Retries and hedges that the budget did not allow.
+    pub denied: u64,
+    /// Second tries beside the first ("sent", "won").
+    pub hedges: Vec<(String, u64)>,
+    /// Requests that met a bound ("connections", "requests", "pending").
+    pub circuit: Vec<(String, u64)>,
+    /// Threads that take all backends now, as too few may be chosen.
+    pub panic: u64,
 }
 
 /// Persistence of one pool.

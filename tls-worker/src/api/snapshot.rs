@@ -2,11 +2,15 @@
 //! host name to resolve: the worker opens no file. Indices point into the snapshot's own lists.
 
 use super::access_log::AccessLog;
+use super::actions::{EdgeAnswer, HeaderAction, Mirror, PoolShare, Rewrite};
 use super::authorizer::Authorizer;
+use super::balancing::{BackendRole, Balance, Balancing, Multiplex, PoolLimits};
 use super::compression::Compression;
 use super::edges::{ClientLimits, Forwarding, ProxyHeader, ProxyVersion};
 use super::http_limits::{HttpLimits, PathPolicy};
 use super::persistence::Persistence;
+use super::resilience::{Hedge, Outliers, Retry, RetryBudget};
+use super::routing::{Condition, FieldMatch, PathMatch};
 use super::tls_words::{Certificate, ClientCertHeader, ServerTls, TicketKeys, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +71,8 @@ pub struct Service {
     pub mode: Mode,
     /// For [`Mode::Https`] and [`Mode::Tls`].
     pub tls: Option<ServerTls>,
-    /// In the order of matching; the first that matches is taken. None matches: 404, or without HTTP no connection.
+    /// In the order of matching ([`Route::rank`]); the first that matches is taken. None matches: 404, or without HTTP no
+    /// connection.
     pub routes: Vec<Route>,
     /// Deadlines towards clients.
     pub timeouts: ClientTimeouts,
@@ -128,17 +133,64 @@ pub struct Route {
     pub name: String,
     /// Lower case, without port, `*.` allowed in front; empty: every host. Without HTTP it is the SNI.
     pub hosts: Vec<String>,
-    /// Gateway API's `PathPrefix`: whole path elements. None: every path.
-    pub path_prefix: Option<String>,
+    /// What the path must be.
+    #[serde(default)]
+    pub path: PathMatch,
+    /// One of these; empty: any.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Each of these.
+    #[serde(default)]
+    pub headers: Vec<FieldMatch>,
+    /// Each of these.
+    #[serde(default)]
+    pub query: Vec<FieldMatch>,
+    /// And this.
+    #[serde(default)]
+    pub when: Option<Condition>,
+    /// The highest is tried first, whatever else is asked.
+    #[serde(default)]
+    pub priority: u32,
     /// For [`Mode::Tls`] and [`Mode::Passthrough`]: ALPN names, one of which the client offers (passthrough) or
     /// was agreed on (tls). Empty: any, or none.
     #[serde(default)]
     pub alpn: Vec<String>,
-    /// Into [`Snapshot::pools`].
+    /// Into [`Snapshot::pools`]. Nothing goes there where `split` or `answer` says otherwise.
     pub pool: usize,
+    /// Pools by share, in place of `pool`; empty: `pool` alone.
+    #[serde(default)]
+    pub split: Vec<PoolShare>,
+    /// The edge answers, no pool does.
+    #[serde(default)]
+    pub answer: Option<EdgeAnswer>,
+    /// Another pool that gets requests too.
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
+    /// What backends are asked for instead.
+    #[serde(default)]
+    pub rewrite: Rewrite,
+    /// Changes of a request's header, in this order.
+    #[serde(default)]
+    pub request_headers: Vec<HeaderAction>,
+    /// Changes of an answer's header, whoever made it, in this order.
+    #[serde(default)]
+    pub response_headers: Vec<HeaderAction>,
+    /// From a request's header to the header of its answer: over everything that is done for it. None: the pool's
+    /// timeouts alone.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    /// Longest body of a request, bytes, in place of [`HttpLimits::body_bytes`]; 0: no bound.
+    #[serde(default)]
+    pub max_body: Option<u64>,
+    /// In place of [`BackendTimeouts::response`].
+    #[serde(default)]
+    pub response_timeout: Option<Duration>,
     /// What the backend is told of a client's certificate.
     #[serde(default)]
     pub client_cert: Vec<ClientCertHeader>,
+    /// When a request is tried again; none: as the pool says.
+    #[serde(default)]
+    pub retry: Option<Retry>,
     /// Who is asked first; into [`Snapshot::authorizers`].
     #[serde(default)]
     pub authorizer: Option<usize>,
@@ -183,20 +235,30 @@ pub struct Pool {
     /// For connections without HTTP: the client's address goes ahead in a PROXY header of this version.
     #[serde(default)]
     pub proxy_version: Option<ProxyVersion>,
+    /// What else decides about the choice of a backend.
+    #[serde(default)]
+    pub balancing: Balancing,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: PoolLimits,
+    /// HTTP/2 towards the backends.
+    #[serde(default)]
+    pub multiplex: Multiplex,
+    /// When a request is tried again, where its route does not say it.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How many retries and hedges there may be.
+    #[serde(default)]
+    pub retry_budget: RetryBudget,
+    /// None: no second try beside the first.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// None: no backend is left out for its answers.
+    #[serde(default)]
+    pub outliers: Option<Outliers>,
     /// Clients that come again go to the backend that they had.
     #[serde(default)]
     pub persistence: Option<Persistence>,
-}
-
-/// How a backend is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// In turn, by weight (smooth).
-    #[default]
-    RoundRobin,
-    /// Fewest requests in flight on this thread, relative to weight.
-    LeastConnections,
 }
 
 /// One server of a pool.
@@ -208,6 +270,9 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it may be chosen.
     pub state: BackendState,
+    /// What it is to the pool.
+    #[serde(default)]
+    pub role: BackendRole,
 }
 
 /// Whether a backend may be chosen.

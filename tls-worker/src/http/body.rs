@@ -38,6 +38,9 @@ pub(crate) enum BodyError {
     /// On the backend's side.
     #[error(transparent)]
     Backend(#[from] hyper::Error),
+    /// The backend said nothing for too long.
+    #[error("the backend was silent for too long")]
+    Overdue,
     /// While it was compressed.
     #[error("compressing: {0}")]
     Encoder(std::io::Error),
@@ -45,7 +48,7 @@ pub(crate) enum BodyError {
 
 enum Kind {
     Empty,
-    Text(&'static str),
+    Bytes(Bytes),
     Backend {
         incoming: Incoming,
         held: Option<(Lease, Active)>,
@@ -66,7 +69,12 @@ impl ResponseBody {
     }
 
     pub(crate) fn text(text: &'static str) -> Self {
-        ResponseBody::of(Kind::Text(text))
+        ResponseBody::bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) };
+        ResponseBody::of(kind)
     }
 
     pub(crate) fn from_backend(incoming: Incoming, lease: Lease, active: Active) -> Self {
@@ -123,21 +131,27 @@ impl ResponseBody {
             Kind::Empty => return Poll::Ready(None),
             Kind::Compressed(compressing) => return compressing.poll(cx),
             Kind::Broken(error) => return Poll::Ready(error.take().map(|error| Err(BodyError::Encoder(error)))),
-            Kind::Text(text) => {
-                let bytes = Bytes::from_static(text.as_bytes());
+            Kind::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
                 *kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Backend { incoming, held } => (incoming, held),
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if polled.is_pending() && deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-            // What it holds of the backend goes with it.
-            *kind = Kind::Empty;
-            return Poll::Ready(Some(Ok(Frame::trailers(super::grpc::overdue()))));
+        let mut polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BodyError::Backend);
+        if polled.is_pending() {
+            if deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+                // What it holds of the backend goes with it.
+                *kind = Kind::Empty;
+                return Poll::Ready(Some(Ok(Frame::trailers(super::grpc::overdue()))));
+            }
+            note(held, |state| state.download(true));
+            if held.as_ref().is_some_and(|(lease, _)| lease.poll_overdue(cx).is_ready()) {
+                polled = Poll::Ready(Some(Err(BodyError::Overdue)));
+            }
         }
         match &polled {
-            Poll::Pending => note(held, |state| state.download(true)),
+            Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => note(held, |state| state.download(false)),
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((lease, _)) = held.take() {
@@ -151,7 +165,7 @@ impl ResponseBody {
                 }
             }
         }
-        polled.map_err(BodyError::Backend)
+        polled
     }
 }
 
@@ -172,7 +186,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Text(_) | Kind::Broken(_) => false,
+            Kind::Bytes(_) | Kind::Broken(_) => false,
             Kind::Compressed(compressing) => compressing.is_end_stream(),
             Kind::Backend { incoming, .. } => incoming.is_end_stream(),
         }
@@ -181,7 +195,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Backend { incoming, .. } => incoming.size_hint(),
             Kind::Compressed(_) | Kind::Broken(_) => SizeHint::default(),
         }

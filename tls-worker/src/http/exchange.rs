@@ -5,6 +5,7 @@ use super::forwarded::Told;
 use super::grpc::Call;
 use super::log::Begun;
 use super::stamp::Stamp;
+use crate::api::ClientCertField;
 use crate::conn::Client;
 use crate::tls::Peer;
 use crate::vars::{Lookup, Source};
@@ -12,7 +13,7 @@ use crate::view::{Answered, ServiceView, View};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -34,6 +35,12 @@ pub(super) struct Exchange {
     pub(super) told: Option<Box<Told>>,
     /// It is a call of gRPC.
     pub(super) grpc: Option<Call>,
+    /// When it must have an answer, over everything that is done for it.
+    pub(super) deadline: Option<Instant>,
+    /// The route's changes of the answer's header are made.
+    pub(super) dressed: Cell<bool>,
+    /// Its header as it came, where something asks for it when the answer is there.
+    pub(super) kept: Option<Box<Kept>>,
     /// What its line in the access log begins with.
     pub(super) log: Option<Begun>,
     id: OnceCell<[u8; 32]>,
@@ -51,6 +58,9 @@ impl Exchange {
             by: Answered::default(),
             told: None,
             grpc: None,
+            deadline: None,
+            dressed: Cell::new(false),
+            kept: None,
             log: None,
             id: OnceCell::new(),
         }
@@ -85,6 +95,27 @@ impl Exchange {
     /// What may be asked about it, with this header.
     pub(super) fn facts<'a>(&'a self, head: Head<'a>) -> Facts<'a> {
         Facts { exchange: self, head, answer: None }
+    }
+}
+
+/// A copy of a request's header.
+pub(super) struct Kept {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+}
+
+impl From<Head<'_>> for Kept {
+    fn from(head: Head<'_>) -> Self {
+        let Head { method, uri, version, headers } = head;
+        Kept { method: method.clone(), uri: uri.clone(), version, headers: headers.clone() }
+    }
+}
+
+impl<'a> From<&'a Kept> for Head<'a> {
+    fn from(kept: &'a Kept) -> Self {
+        Head { method: &kept.method, uri: &kept.uri, version: kept.version, headers: &kept.headers }
     }
 }
 
@@ -156,6 +187,25 @@ fn owned<'a>(value: Option<HeaderValue>) -> Option<Cow<'a, [u8]>> {
 }
 
 impl Lookup for Facts<'_> {
+    fn any(&self, source: &Source, good: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        match source {
+            Source::Header(name) => self.head.headers.get_all(name).iter().any(|value| good(value.as_bytes())),
+            Source::ClientCert(field) => {
+                let Some(value) = self.exchange.client.certificate_header(*field) else { return false };
+                match field {
+                    // Names have no comma of their own: it is escaped.
+                    ClientCertField::San => value.to_str().is_ok_and(|all| all.split(", ").any(|n| good(n.as_bytes()))),
+                    _ => good(value.as_bytes()),
+                }
+            }
+            _ => self.look(source).is_some_and(|value| good(&value)),
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.exchange.client_ip())
+    }
+
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
         let Facts { exchange, head, .. } = self;
         let client = &exchange.client;

@@ -10,6 +10,14 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 use http_body::Body;
 
+/// Host and port of an authority that was checked; an IPv6 address keeps its brackets.
+pub(super) fn split_authority(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    }
+}
+
 /// The protocol that an HTTP/1.1 request asks to switch to. HTTP/2 in clear text is not among them: behind such a
 /// tunnel, requests would pass that nobody looked at.
 pub(super) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -69,7 +77,7 @@ pub(super) fn tell_certificate(
 
 /// What the edge alone says of the client. A backend behind CGI or WSGI takes `_` for `-`: then what looks like one of
 /// these, or like framing, is one.
-fn is_edges_own(name: &str) -> bool {
+pub(crate) fn is_edges_own(name: &str) -> bool {
     if name.contains('_') {
         let name = name.replace('_', "-");
         return matches!(&*name, "content-length" | "transfer-encoding") || is_edges_own(&name);

@@ -49,6 +49,14 @@ pub(super) fn begin<B>(exchange: &Exchange, request: &Request<B>) -> Option<Begu
     Some(Begun { log, start, skipped, is_head: request.method() == Method::HEAD })
 }
 
+/// What stands in the log for a request that could not be read: its method is `-`.
+pub(super) fn unread() -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(b"-").unwrap_or_default();
+    *request.uri_mut() = Uri::from_static("*");
+    request
+}
+
 /// The answer's header is as the client gets it.
 pub(super) fn answered(begun: Begun, exchange: &Exchange, response: &mut Response<ResponseBody>) {
     let status = response.status();

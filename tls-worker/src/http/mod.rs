@@ -1,10 +1,11 @@
 //! The HTTP between a client's stream and a backend's: `serve` runs a connection, [`handle`] answers one request:
-//! `normalise` reads whom and what it asks for, `forwarded` whose it is, `headers` rebuilds it, `route` finds its pool, `authorize`
-//! asks whether it may go on, `session` finds where its client was before, `forward` gets the backend's answer, `compress` makes it
-//! smaller, `upgrade` carries what comes after a 101, `websocket` opens such a tunnel over HTTP/2, `grpc` knows calls and their
-//! deadlines, `respond` makes the edge's own answers. In front of hyper, `guard` looks at what a client sends; `gather` puts
-//! together what HTTP/2 writes, `stall` ends streams that nobody takes.
+//! `normalise` reads whom and what it asks for, `forwarded` whose it is, `headers` rebuilds it, `route` finds its route, `actions`
+//! does what that says, `authorize` asks whether it may go on, `session` finds where its client was before, `forward` gets the
+//! backend's answer, `compress` makes it smaller, `upgrade` carries what comes after a 101, `websocket` opens such a tunnel over
+//! HTTP/2, `grpc` knows calls and their deadlines, `respond` makes the edge's own answers. In front of hyper, `guard` looks at
+//! what a client sends; `gather` puts together what HTTP/2 writes, `stall` ends streams that nobody takes.
 
+mod actions;
 pub(crate) mod authorize;
 pub(crate) mod body;
 mod compress;
@@ -24,17 +25,23 @@ pub(crate) mod serve;
 mod session;
 mod stall;
 mod stamp;
+mod tape;
 mod upgrade;
 mod websocket;
+
+pub(crate) use actions::CompiledRoute;
+pub(crate) use actions::split::Turn;
+pub(crate) use headers::is_edges_own;
 
 use crate::compile::CompiledService;
 use crate::conn::{Client, InFlight};
 use crate::limits;
 use crate::persist::Pin;
 use crate::stats::Rejection;
-use crate::upstream::PoolView;
+use crate::upstream::{self, PoolView};
+use actions::stage;
 use body::{RequestBody, ResponseBody};
-use exchange::Exchange;
+use exchange::{Exchange, Head};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -57,14 +64,24 @@ fn handle(
     let is_http1 = request.version() != Version::HTTP_2;
     let mut exchange = client.current().map(|(view, service)| Exchange::new(client.clone(), view, service, began));
     let mut prepared = match (refused, &mut exchange) {
-        (Some(reason), _) => Err(Fault::Rejected(reason)),
+        (Some(reason), exchange) => {
+            // The request that is here only stands for the one that came.
+            exchange.iter_mut().for_each(|exchange| exchange.log = log::begin(exchange, &log::unread()));
+            Err(Fault::Rejected(reason))
+        }
         (None, Some(exchange)) => prepare(exchange, request),
         // The service is gone; this connection is being closed for that.
         (None, None) => Err(Fault::Rejected(Rejection::NoRoute)),
     };
     async move {
         let answered = match (&mut prepared, &mut exchange) {
-            (Ok(prepared), Some(exchange)) => answer(exchange, prepared).await,
+            (Ok(prepared), Some(exchange)) => match exchange.deadline {
+                None => answer(exchange, prepared).await,
+                // Boxed: few have one, and the timer is large.
+                Some(deadline) => Box::pin(tokio::time::timeout_at(deadline.into(), answer(exchange, prepared)))
+                    .await
+                    .unwrap_or(Err(Fault::Rejected(Rejection::Deadline))),
+            },
             (Err(fault), _) => Err(*fault),
             (Ok(_), None) => Err(Fault::NoBackend),
         };
@@ -82,6 +99,9 @@ fn handle(
             }
             response
         });
+        if let Some(exchange) = &exchange {
+            stage::response(exchange, &mut response);
+        }
         if let Some(hsts) = client.hsts() {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
@@ -107,11 +127,16 @@ fn finish(exchange: &mut Exchange, response: &mut Response<ResponseBody>) {
     }
 }
 
-/// A request that is ready to go to a backend of this pool.
+/// A request that is ready to go to a backend of its route.
 struct Prepared {
-    pool: Rc<PoolView>,
+    /// Place in the service's routes.
+    route: usize,
+    /// None: the edge answers.
+    pool: Option<Rc<PoolView>>,
     /// None while it is under way.
     request: Option<Request<RequestBody>>,
+    /// Hash of its key, for the choice of a backend.
+    key: Option<u64>,
     /// The client's side of the tunnel that it asks for.
     upgrade: Option<OnUpgrade>,
     /// It was asked for by CONNECT.
@@ -138,11 +163,15 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let websocket = websocket::Handshake::begin(&mut request);
     client.may_ask(compiled.tls.as_deref(), &exchange.host).map_err(Fault::Rejected)?;
     limit(exchange, compiled)?;
-    let Some(route) = compiled.router.find(&exchange.host, request.uri().path()) else {
+    let facts = exchange.facts(Head::from(&request));
+    let found = compiled.router.find(&exchange.host, request.uri().path(), request.method(), &facts);
+    let Some(place) = found else {
         return Err(Fault::Rejected(Rejection::NoRoute));
     };
-    exchange.by.route = Some(route);
-    let most = compiled.limits.body_bytes;
+    exchange.by.route = Some(place);
+    let route = &compiled.routes[place];
+    stage::begin(exchange, route, Head::from(&request));
+    let most = route.max_body.unwrap_or(compiled.limits.body_bytes);
     if most > 0 && request.body().size_hint().lower() > most {
         return Err(Fault::Rejected(Rejection::BodySize));
     }
@@ -154,17 +183,20 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     };
     let upgrade = upgrade_to.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let rules = compiled.routes[route].compression.as_ref();
+    let rules = route.compression.as_ref();
     let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
-    let route = &compiled.routes[route];
     headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
     forwarded::tell(exchange, &compiled.forwarding, &mut parts.headers);
     parts.extensions.clear();
-    let pool = view.pools[route.pool].clone();
-    let pin = session::find(exchange, &pool, &mut parts);
+    let pool = stage::choose_pool(exchange, route);
+    let pin = pool.as_ref().map(|pool| session::find(exchange, pool, &mut parts)).unwrap_or_default();
+    let key = pool.as_ref().filter(|pool| pool.wants_key()).and_then(|pool| key(exchange, pool, &parts));
+    stage::request(exchange, route, &mut parts);
     Ok(Prepared {
+        route: place,
         pin,
+        key,
         pool,
         request: Some(Request::from_parts(parts, RequestBody::new(body, view.clone(), measure))),
         upgrade,
@@ -180,6 +212,14 @@ fn limit(exchange: &Exchange, compiled: &CompiledService) -> Result<(), Fault> {
     let Some(limits) = &compiled.client_limits else { return Ok(()) };
     let passed = limits.request(exchange.client_ip(), limits::now(), exchange.client.state.stats());
     passed.map_err(|wait| Fault::Limited { seconds: wait.as_secs() as u32 + 1 })
+}
+
+/// Hash of what the pool's backends are chosen by.
+fn key(exchange: &Exchange, pool: &PoolView, parts: &http::request::Parts) -> Option<u64> {
+    match &pool.hash_key {
+        None => Some(upstream::key(exchange.client_ip().to_string().as_bytes())),
+        Some(text) => Some(upstream::key(&text.value(&exchange.facts(parts.into()))?)),
+    }
 }
 
 async fn answer(exchange: &mut Exchange, prepared: &mut Prepared) -> Result<Response<ResponseBody>, Fault> {
@@ -198,13 +238,26 @@ async fn answer_in_time(
     {
         return Ok(refusal);
     }
-    let answered = forward::forward(&prepared.pool, &mut prepared.request, &mut exchange.by, &mut prepared.pin).await;
+    let view = exchange.view.clone();
+    let route = &view.compiled.services[exchange.service.index].routes[prepared.route];
+    if let Some(answer) = stage::answer(exchange, route, prepared.request.as_ref()) {
+        return answer;
+    }
+    let pool = prepared.pool.as_ref().ok_or(Fault::NoBackend)?;
+    if let Some(request) = &mut prepared.request {
+        stage::rewrite(route, request)?;
+        stage::copy(exchange, route, request);
+    }
+    let retry = route.retry.as_ref().unwrap_or(&pool.retry);
+    let order = forward::Order { pool, retry, key: prepared.key, response_timeout: route.response_timeout };
+    let answered = forward::forward(&order, &mut prepared.request, &mut exchange.by, &mut prepared.pin);
     let forward::Answer { mut response, lease, active } =
-        answered.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
+        answered.await.map_err(|fault| prepared.upload.as_ref().and_then(|upload| upload.fault()).unwrap_or(fault))?;
     if let Some(upload) = &prepared.upload {
         upload.set_answered();
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        stage::response(exchange, &mut response);
         session::tell(&prepared.pin, &exchange.client, response.headers_mut());
         let Some(client_side) = prepared.upgrade.take() else {
             return Err(Fault::BadGateway);
@@ -216,6 +269,8 @@ async fn answer_in_time(
         return Err(Fault::BadGateway);
     }
     headers::rebuild_response(response.headers_mut());
+    stage::restore(exchange, route, pool, lease.backend().address, response.headers_mut());
+    stage::response(exchange, &mut response);
     session::tell(&prepared.pin, &exchange.client, response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let response = response.map(|incoming| {
@@ -225,8 +280,7 @@ async fn answer_in_time(
             None => body,
         }
     });
-    let rules = &exchange.view.compiled.services[exchange.service.index].routes;
-    match exchange.by.route.and_then(|route| rules[route].compression.as_ref()) {
+    match &route.compression {
         Some(rules) => {
             let (thread, stats) = (&exchange.client.thread, &exchange.service.stats);
             Ok(compress::compress(rules, prepared.wish, response, thread, stats))

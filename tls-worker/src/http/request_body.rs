@@ -1,7 +1,9 @@
 //! A client's body on its way to a backend: not copied, not gathered, but measured. It may be too long, and it may come
 //! too slowly, for as long as its answer has not begun: from then on the two are a conversation.
 
+use super::actions::mirror::Copying;
 use super::respond::Fault;
+use super::tape::Tape;
 use crate::api::HttpLimits;
 use crate::clock::{self, Millis};
 use crate::stats::Rejection;
@@ -11,7 +13,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,16 +61,64 @@ pub(crate) struct RequestBody {
     /// What the request is served by.
     view: Option<Rc<View>>,
     measure: Option<Measure>,
+    /// Who copies it in passing.
+    copying: Option<Rc<RefCell<Copying>>>,
+    /// In place of `incoming`: a copy.
+    chunks: VecDeque<Bytes>,
+    /// Where it is remembered, to be sent again.
+    tape: Option<Rc<Tape>>,
+    /// In place of `incoming`: what was remembered, from this part on.
+    replayed: Option<(Rc<Tape>, usize)>,
 }
 
 impl RequestBody {
     /// None of `measure`: it is empty.
     pub(super) fn new(incoming: Incoming, view: Rc<View>, measure: Option<Measure>) -> Self {
-        RequestBody { incoming: Some(incoming), state: None, view: Some(view), measure }
+        RequestBody { incoming: Some(incoming), view: Some(view), measure, ..RequestBody::empty() }
     }
 
     pub(crate) fn empty() -> Self {
-        RequestBody { incoming: None, state: None, view: None, measure: None }
+        let chunks = VecDeque::new();
+        RequestBody {
+            incoming: None,
+            state: None,
+            view: None,
+            measure: None,
+            copying: None,
+            chunks,
+            tape: None,
+            replayed: None,
+        }
+    }
+
+    /// A body that was copied before.
+    pub(crate) fn copied(chunks: Vec<Bytes>) -> Self {
+        RequestBody { chunks: chunks.into(), ..RequestBody::empty() }
+    }
+
+    /// What passes is to be copied.
+    pub(super) fn copy_to(&mut self, copying: Rc<RefCell<Copying>>) {
+        self.copying = Some(copying);
+    }
+
+    /// Remember what passes, up to so many bytes, so that it can be sent again.
+    pub(super) fn remember(&mut self, bound: usize) {
+        if self.incoming.is_some() {
+            self.tape = Some(Rc::new(Tape::new(bound)));
+        }
+    }
+
+    /// The same once more, as far as it is remembered.
+    pub(super) fn again(&self) -> Self {
+        let tape = self.tape.as_ref().or(self.replayed.as_ref().map(|(tape, _)| tape));
+        let replayed = tape.map(|tape| (tape.clone(), 0));
+        // Of a copy the parts are at hand.
+        RequestBody { replayed, view: self.view.clone(), chunks: self.chunks.clone(), ..RequestBody::empty() }
+    }
+
+    /// Whether all that it is made of is at hand.
+    pub(super) fn is_whole(&self) -> bool {
+        self.incoming.is_none() && self.replayed.as_ref().is_none_or(|(tape, _)| tape.is_whole())
     }
 
     /// It is to be sent on this connection.
@@ -76,13 +127,31 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// Of what was remembered or copied.
+    fn next_part(&mut self) -> Option<Frame<Bytes>> {
+        match &mut self.replayed {
+            Some((tape, place)) => {
+                let frame = tape.part(*place);
+                *place += 1;
+                frame
+            }
+            None => self.chunks.pop_front().map(Frame::data),
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let RequestBody { incoming: Some(incoming), state, view, measure } = &mut *self else {
-            return Poll::Ready(None);
+        let RequestBody { incoming: Some(incoming), state, view, measure, copying, tape, .. } = &mut *self else {
+            let next = self.next_part();
+            if let Some(state) = &self.state {
+                if self.is_end_stream() { state.uploaded() } else { state.upload(false) }
+            }
+            return Poll::Ready(next.map(Ok));
         };
         let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(UploadError::Client);
         let mut polled = match measure {
@@ -97,6 +166,14 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Err(_))) => state.client_broke(),
             }
         }
+        match (tape, &polled) {
+            (Some(tape), Poll::Ready(Some(Ok(frame)))) => tape.note(Some(frame), incoming.is_end_stream()),
+            (Some(tape), Poll::Ready(None)) => tape.note(None, true),
+            _ => {}
+        }
+        if copying.is_some() {
+            pass_copy(copying, &polled, incoming.is_end_stream());
+        }
         if let (Poll::Ready(Some(Ok(frame))), Some(view)) = (&mut polled, view)
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -107,11 +184,42 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        match (&self.incoming, &self.replayed) {
+            (Some(incoming), _) => incoming.is_end_stream(),
+            (None, Some((tape, place))) => tape.len() <= *place,
+            (None, None) => self.chunks.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        match (&self.incoming, &self.replayed) {
+            (Some(incoming), _) => incoming.size_hint(),
+            (None, Some((tape, _))) => tape.size_hint(),
+            (None, None) => SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum()),
+        }
+    }
+}
+
+/// What was polled of a body that is copied.
+fn pass_copy(
+    copying: &mut Option<Rc<RefCell<Copying>>>,
+    polled: &Poll<Option<Result<Frame<Bytes>, UploadError>>>,
+    at_end: bool,
+) {
+    let goes_on = match polled {
+        Poll::Pending => return,
+        Poll::Ready(None) => true,
+        Poll::Ready(Some(Ok(frame))) => {
+            let data = frame.data_ref();
+            data.is_none_or(|data| copying.as_ref().is_some_and(|copying| copying.borrow_mut().passed(data)))
+        }
+        Poll::Ready(Some(Err(_))) => false,
+    };
+    let whole = copying.as_ref().is_some_and(|copying| copying.borrow().is_whole());
+    match (goes_on, at_end || whole || matches!(polled, Poll::Ready(None))) {
+        (true, true) => copying.take().map_or((), Copying::whole),
+        (true, false) => {}
+        (false, _) => *copying = None,
     }
 }
 

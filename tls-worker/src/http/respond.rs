@@ -82,7 +82,12 @@ fn of(reason: Rejection) -> (StatusCode, &'static str) {
         Rejection::ClientCert => (403, "403 the client certificate is not accepted\n"),
         Rejection::Denied => (403, "403 this is not allowed\n"),
         Rejection::Loop => (508, "508 a callout came back as a request\n"),
+        Rejection::QueueFull | Rejection::QueueTimeout | Rejection::CircuitRequests | Rejection::CircuitPending => {
+            (503, "503 the backends are busy\n")
+        }
         Rejection::NoBackend => (503, "503 no backend is available\n"),
+        Rejection::Deadline => (504, "504 there was no answer in time\n"),
+        Rejection::Rewrite => (400, "400 the request cannot be passed on as it is written\n"),
         Rejection::Host => (400, "400 exactly one valid host is needed\n"),
         Rejection::Target => (400, "400 the request target is not a path\n"),
         Rejection::Path => (400, "400 the path can be read in more than one way\n"),

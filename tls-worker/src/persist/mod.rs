@@ -182,6 +182,7 @@ mod tests {
             address: SocketAddr::from(([10, 0, 0, i as u8], 80)),
             weight: 1,
             state: *state,
+            role: api::BackendRole::default(),
         };
         api::Pool {
             name: "p".into(),

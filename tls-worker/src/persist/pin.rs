@@ -4,7 +4,7 @@ use super::table::Limits;
 use super::{By, Opened, Pinning};
 use crate::clock;
 use crate::stats::{SessionLookup, SessionStats};
-use crate::upstream::{Choice, PinsView, PoolView};
+use crate::upstream::{PinsView, PoolView};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -76,40 +76,41 @@ impl Pin {
         Pin(Some(Known::new(pins, key, had, renew)))
     }
 
-    /// The backend to go to, other than the one that just failed; `other`: the pool's choice for one that is new.
-    pub(crate) fn choose(
-        &mut self,
-        pool: &PoolView,
-        failed: Option<SocketAddr>,
-        other: impl FnOnce() -> Option<Choice>,
-    ) -> Option<Choice> {
-        let Some(known) = &mut self.0 else { return other() };
-        let stays = |address: SocketAddr| pool.keeps(address).filter(|_| Some(address) != failed).cloned();
+    /// Whether the client is one to be known again.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The backend to go to, if it keeps its clients and was not tried.
+    pub(crate) fn wants(&self, pool: &PoolView, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let known = self.0.as_ref()?;
+        let at = known.chosen.or(known.had)?;
+        (pool.keeps(at).is_some() && !tried.contains(&at)).then_some(at)
+    }
+
+    /// It goes to this one. Some: another thread sent its client there first, and there it is to go.
+    pub(crate) fn took(&mut self, pool: &PoolView, address: SocketAddr, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let known = self.0.as_mut()?;
         let at = known.chosen.or(known.had);
-        if let Some(choice) = at.and_then(stays) {
-            known.chosen = at;
-            return Some(choice);
+        known.chosen = Some(address);
+        if at == Some(address) {
+            return None;
         }
-        let choice = other()?;
         if at.is_some() {
             known.stats.lookups.inc(SessionLookup::Moved);
         }
-        let address = choice.backend.address;
-        known.chosen = Some(address);
-        let (Some(key), Some(table)) = (&known.key, &known.pinning.table) else { return Some(choice) };
+        let (Some(key), Some(table)) = (&known.key, &known.pinning.table) else { return None };
         let limits = Limits { timeout: known.pinning.timeout, max: known.pinning.max_entries };
         match table.pin(key, address, at, clock::now(), limits) {
             None => known.stats.lookups.inc(SessionLookup::Full),
             // Another thread was first.
-            Some(first) if first != address => {
-                if let Some(choice) = stays(first) {
-                    known.chosen = Some(first);
-                    return Some(choice);
-                }
+            Some(first) if first != address && pool.keeps(first).is_some() && !tried.contains(&first) => {
+                known.chosen = Some(first);
+                return Some(first);
             }
             Some(_) => {}
         }
-        Some(choice)
+        None
     }
 
     /// What `Set-Cookie` has to say, when the answer is there; `secure`: whether the client's connection is.

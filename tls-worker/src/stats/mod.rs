@@ -1,9 +1,11 @@
 //! What is counted. Every thread owns its counters and is the only one to write them; the control loop asks a thread
 //! for its [`Report`] by message and sums the answers. Counters are kept by name, so they outlive a snapshot.
 
+mod pool;
 mod reasons;
 mod sum;
 
+pub(crate) use pool::PoolStats;
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 
@@ -11,8 +13,10 @@ use crate::api::{
     ALL_CODINGS, AccessLogReport, AuthorizerReport, Coding, CompressionReport, DURATION_BUCKETS, Histogram, Report,
     RequestReport, ServiceReport, SessionReport,
 };
+use crate::http::Turn;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -130,6 +134,9 @@ pub(crate) struct ServiceStats {
     pub(crate) timeouts: ByReason<{ ClientTimeout::NAMES.len() }>,
     pub(crate) proxy_headers: ByReason<{ ProxyHeaders::NAMES.len() }>,
     pub(crate) limited: ByReason<{ Limit::NAMES.len() }>,
+    pub(crate) mirrored: ByReason<{ Mirrored::NAMES.len() }>,
+    /// Values of headers that no header can have.
+    pub(crate) invalid_headers: Counter,
     pub(crate) http2_abuse: ByReason<{ Abuse::NAMES.len() }>,
     pub(crate) compression: CompressionStats,
 }
@@ -178,6 +185,8 @@ impl ServiceStats {
             proxy_headers: self.proxy_headers.read(ProxyHeaders::NAMES),
             limited: self.limited.read(Limit::NAMES),
             limited_sources: 0,
+            mirrored: self.mirrored.read(Mirrored::NAMES),
+            invalid_headers: self.invalid_headers.get(),
             http2_abuse: self.http2_abuse.read_all(Abuse::NAMES),
             compression: self.compression.report(),
             compression_busy: self.compression.busy.get(),
@@ -214,6 +223,7 @@ pub(crate) struct BackendStats {
     pub(crate) connections: Counter,
     pub(crate) open: Counter,
     pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,
+    pub(crate) ejections: ByReason<{ Ejection::NAMES.len() }>,
 }
 
 /// Counters of an access log.
@@ -244,6 +254,8 @@ pub(crate) struct RequestKey {
 pub(crate) struct Registry {
     services: HashMap<Arc<str>, Arc<ServiceStats>>,
     requests: HashMap<RequestKey, Arc<HistogramCells>>,
+    /// By service and route.
+    turns: HashMap<(Arc<str>, Arc<str>), Rc<Turn>>,
     sessions: HashMap<Arc<str>, Arc<SessionStats>>,
     logs: HashMap<Arc<str>, Arc<LogStats>>,
     authorizers: HashMap<Arc<str>, Arc<AuthorizerStats>>,
@@ -265,6 +277,11 @@ impl Registry {
         self.requests.entry(key).or_default().clone()
     }
 
+    /// What is kept of a route across generations.
+    pub(crate) fn turn(&mut self, service: &Arc<str>, route: &Arc<str>) -> Rc<Turn> {
+        self.turns.entry((service.clone(), route.clone())).or_default().clone()
+    }
+
     pub(crate) fn log(&mut self, name: &Arc<str>) -> Arc<LogStats> {
         self.logs.entry(name.clone()).or_default().clone()
     }
@@ -277,6 +294,7 @@ impl Registry {
     pub(crate) fn bound(&mut self) {
         bound(&mut self.services, |s| Arc::strong_count(s) == 1);
         bound(&mut self.requests, |r| Arc::strong_count(r) == 1);
+        bound(&mut self.turns, |turn| Rc::strong_count(turn) == 1);
         bound(&mut self.sessions, |s| Arc::strong_count(s) == 1);
         bound(&mut self.logs, |l| Arc::strong_count(l) == 1);
         bound(&mut self.authorizers, |a| Arc::strong_count(a) == 1);

@@ -95,6 +95,18 @@ reasons! {
         Misdirected = "misdirected",
         /// A client certificate that was found out to be revoked, or whose state could not be had (403).
         ClientCert = "client_cert",
+        /// No backend had room, and as many waited as may (503).
+        QueueFull = "queue_full",
+        /// No backend had room in time (503).
+        QueueTimeout = "queue_timeout",
+        /// As many requests of the pool were in flight as may (503).
+        CircuitRequests = "circuit_requests",
+        /// As many requests of the pool waited for a connection as may (503).
+        CircuitPending = "circuit_pending",
+        /// A rewrite or a redirect that made no target of it.
+        Rewrite = "rewrite",
+        /// The route's own deadline (504).
+        Deadline = "deadline",
         /// A route's authorizer denied it, and the connection was dropped.
         Denied = "denied",
         /// A callout of this edge came back to it as a request that needs a callout (508).
@@ -237,6 +249,22 @@ reasons! {
 }
 
 reasons! {
+    /// What became of mirrored requests.
+    Mirrored {
+        /// Its answer was thrown away.
+        Answered = "answered",
+        /// No backend, or no whole answer.
+        Failed = "failed",
+        /// Not answered by the mirror's deadline.
+        Timeout = "timeout",
+        /// Not sent: as many as may be were under way.
+        Busy = "busy",
+        /// Not sent: its body is too long.
+        TooLong = "too_long",
+    }
+}
+
+reasons! {
     /// Why a connection was closed before its handshake.
     HandshakeRefused {
         /// Too many handshakes under way on this thread.
@@ -358,6 +386,20 @@ reasons! {
 }
 
 reasons! {
+    /// Why a backend is left out for a while.
+    Ejection {
+        /// Answers with 5xx in a row.
+        Errors = "errors",
+        /// Answers with 502, 503 or 504 in a row.
+        GatewayErrors = "gateway_errors",
+        /// Connections in a row that were not had.
+        ConnectFailures = "connect_failures",
+        /// Fewer good answers than the others.
+        SuccessRate = "success_rate",
+    }
+}
+
+reasons! {
     /// What came of a request's authorizer.
     AuthorizerOutcome {
         /// It may go on.
@@ -370,6 +412,46 @@ reasons! {
         FailedClosed = "failed_closed",
         /// It is the callout itself, come back.
         Loop = "loop",
+    }
+}
+
+reasons! {
+    /// Why a request was tried again.
+    RetryReason {
+        /// No connection, or one that took nothing.
+        Connect = "connect",
+        /// The backend did not take it.
+        Refused = "refused",
+        /// A kept connection that the backend had closed.
+        Reused = "reused",
+        /// The connection broke.
+        Reset = "reset",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// An answer with a code of the list.
+        Code = "code",
+    }
+}
+
+reasons! {
+    /// What became of second tries beside the first.
+    HedgeResult {
+        /// Begun.
+        Sent = "sent",
+        /// Answered first.
+        Won = "won",
+    }
+}
+
+reasons! {
+    /// A bound of a pool that a request met.
+    Circuit {
+        /// Connections open.
+        Connections = "connections",
+        /// Requests in flight.
+        Requests = "requests",
+        /// Requests that wait for a connection.
+        Pending = "pending",
     }
 }
 

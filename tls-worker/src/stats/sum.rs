@@ -1,7 +1,7 @@
 //! Summing the threads' reports into one.
 
 use crate::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Report, RequestReport, ServiceReport, SessionReport,
+    AccessLogReport, AuthorizerReport, BackendReport, PoolReport, Report, RequestReport, ServiceReport, SessionReport,
 };
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,7 +10,8 @@ use std::hash::Hash;
 /// Threads are listed, the rest is added up by name.
 pub(crate) fn sum(parts: Vec<Report>) -> Report {
     let mut whole = Report::default();
-    let (mut services, mut requests, mut backends) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (mut services, mut requests) = (HashMap::new(), HashMap::new());
+    let (mut backends, mut pools) = (HashMap::new(), HashMap::new());
     let (mut sessions, mut logs) = (HashMap::new(), HashMap::new());
     let mut authorizers = HashMap::new();
     for part in parts {
@@ -21,6 +22,9 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
         for r in part.requests {
             let key = (r.service.clone(), r.route.clone(), r.pool.clone(), r.backend, r.code_class);
             add(&mut requests, key, r, |to: &mut RequestReport, from| to.seconds.merge(&from.seconds));
+        }
+        for p in part.pools {
+            add(&mut pools, p.pool.clone(), p, add_pool);
         }
         for a in part.authorizers {
             add(&mut authorizers, a.authorizer.clone(), a, add_authorizer);
@@ -44,6 +48,7 @@ pub(crate) fn sum(parts: Vec<Report>) -> Report {
     whole.services = sorted(services);
     whole.requests = sorted(requests);
     whole.backends = sorted(backends);
+    whole.pools = sorted(pools);
     whole.sessions = sorted(sessions);
     whole.access_logs = sorted(logs);
     whole.authorizers = sorted(authorizers);
@@ -83,6 +88,8 @@ fn add_service(to: &mut ServiceReport, from: ServiceReport) {
     add_pairs(&mut to.proxy_headers, from.proxy_headers);
     add_pairs(&mut to.limited, from.limited);
     to.limited_sources += from.limited_sources;
+    add_pairs(&mut to.mirrored, from.mirrored);
+    to.invalid_headers += from.invalid_headers;
     add_pairs(&mut to.http2_abuse, from.http2_abuse);
     to.compression_busy += from.compression_busy;
     for row in from.compression {
@@ -111,6 +118,22 @@ fn add_backend(to: &mut BackendReport, from: BackendReport) {
     to.connections += from.connections;
     to.connections_open += from.connections_open;
     add_pairs(&mut to.failures, from.failures);
+    to.ejected += from.ejected;
+    add_pairs(&mut to.ejections, from.ejections);
+}
+
+fn add_pool(to: &mut PoolReport, from: PoolReport) {
+    to.active += from.active;
+    to.waiting += from.waiting;
+    to.waits += from.waits;
+    to.overflows += from.overflows;
+    to.timeouts += from.timeouts;
+    to.wait_seconds.merge(&from.wait_seconds);
+    add_pairs(&mut to.retries, from.retries);
+    to.denied += from.denied;
+    add_pairs(&mut to.hedges, from.hedges);
+    add_pairs(&mut to.circuit, from.circuit);
+    to.panic += from.panic;
 }
 
 fn add_pairs(to: &mut Vec<(String, u64)>, from: Vec<(String, u64)>) {

@@ -49,7 +49,7 @@ impl UpstreamIdentity {
     pub(crate) fn for_thread(&self) -> UpstreamConfigs {
         let alpn = self.source.alpn.iter().map(String::as_str);
         let http1 = self.for_probe();
-        let requests = match self.source.alpn.iter().any(|name| name == H2) {
+        let requests = match self.speaks_http2() {
             true => self.with_alpn(alpn.clone()),
             false => http1.clone(),
         };
@@ -66,6 +66,11 @@ impl UpstreamIdentity {
         config.alpn_protocols = names.map(|name| name.as_bytes().to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(UPSTREAM_SESSIONS);
         Arc::new(config)
+    }
+
+    /// Whether HTTP/2 is offered.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.source.alpn.iter().any(|name| name == H2)
     }
 
     /// The name that a handshake with the backend at this address begins with: what SNI says.

@@ -1,15 +1,21 @@
-//! Which backend is next. Both ways look only at what this thread has in hand.
+//! Which backend is next. Every way looks only at what this thread has in hand.
 
+use super::maglev::Maglev;
+use crate::clock::Millis;
 use std::cell::Cell;
 
 /// A backend that may be chosen.
 pub(super) trait Candidate {
-    /// 1 to 256.
-    fn weight(&self) -> u16;
+    /// Above zero; only its relation to the others' counts.
+    fn weight(&self) -> u32;
     /// Requests and tunnels in flight.
     fn active(&self) -> u64;
     /// Its credit in the turn of [`round_robin`].
     fn credit(&self) -> &Cell<i64>;
+    /// Time to answer, as [`super::ewma`] has it; none: not known yet.
+    fn cost(&self, now: Millis) -> Option<f64>;
+    /// Its place in its pool.
+    fn place(&self) -> usize;
 }
 
 /// Smooth weighted round robin: each backend gains its weight, the richest is chosen and pays what all gained. Of
@@ -39,81 +45,81 @@ pub(super) fn least_connections<'a, C: Candidate>(candidates: impl Iterator<Item
     round_robin(candidates.filter(|c| cmp(load(c), least).is_eq()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[derive(Debug, Default)]
-    struct Fake {
-        weight: u16,
-        active: Cell<u64>,
-        credit: Cell<i64>,
-        chosen: Cell<u64>,
+/// By chance, by weight. `chance` gives a number below its argument.
+pub(super) fn random<'a, C: Candidate>(
+    candidates: impl Iterator<Item = &'a C> + Clone,
+    mut chance: impl FnMut(u64) -> u64,
+) -> Option<&'a C> {
+    let total: u64 = candidates.clone().map(|c| u64::from(c.weight())).sum();
+    if total == 0 {
+        return None;
     }
-
-    impl Candidate for Fake {
-        fn weight(&self) -> u16 {
-            self.weight
+    let mut at = chance(total);
+    for c in candidates {
+        let weight = u64::from(c.weight());
+        if at < weight {
+            return Some(c);
         }
-        fn active(&self) -> u64 {
-            self.active.get()
-        }
-        fn credit(&self) -> &Cell<i64> {
-            &self.credit
-        }
+        at -= weight;
     }
-
-    fn fakes(weights: &[u16]) -> Vec<Fake> {
-        weights.iter().map(|w| Fake { weight: *w, ..Default::default() }).collect()
-    }
-
-    fn place(all: &[Fake], one: &Fake) -> usize {
-        all.iter().position(|f| std::ptr::eq(f, one)).unwrap()
-    }
-
-    #[test]
-    fn round_robin_is_smooth() {
-        let all = fakes(&[5, 1, 1]);
-        let turn: Vec<_> = (0..7).map(|_| place(&all, round_robin(all.iter()).unwrap())).collect();
-        assert_eq!(turn, [0, 0, 1, 0, 2, 0, 0]);
-        assert!(round_robin([].iter().map(|f: &Fake| f)).is_none());
-    }
-
-    #[test]
-    fn least_connections_goes_round_among_equals_and_to_the_least_else() {
-        let all = fakes(&[1, 1, 1]);
-        let turn: Vec<_> = (0..6).map(|_| place(&all, least_connections(all.iter()).unwrap())).collect();
-        assert_eq!(turn, [0, 1, 2, 0, 1, 2]);
-        all[0].active.set(2);
-        all[2].active.set(1);
-        assert_eq!(place(&all, least_connections(all.iter()).unwrap()), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn round_robin_gives_each_exactly_its_share(weights in proptest::collection::vec(1u16..=256, 1..12)) {
-            let all = fakes(&weights);
-            let total: u32 = weights.iter().map(|w| u32::from(*w)).sum();
-            for _ in 0..2 * total {
-                let one = round_robin(all.iter()).unwrap();
-                one.chosen.set(one.chosen.get() + 1);
-            }
-            for f in &all {
-                prop_assert_eq!(f.chosen.get(), 2 * u64::from(f.weight));
-            }
-        }
-
-        #[test]
-        fn least_connections_never_takes_a_more_loaded_one(
-            given in proptest::collection::vec((1u16..=256, 0u64..1000), 1..12)
-        ) {
-            let all: Vec<_> = given.iter()
-                .map(|(w, a)| Fake { weight: *w, active: Cell::new(*a), ..Default::default() }).collect();
-            let one = least_connections(all.iter()).unwrap();
-            for f in &all {
-                prop_assert!((one.active() + 1) * u64::from(f.weight) <= (f.active() + 1) * u64::from(one.weight));
-            }
-        }
-    }
+    None
 }
+
+/// Of two by chance the one with fewer in flight relative to weight. At rest each gets its share, as the first of equals
+/// is taken.
+pub(super) fn least_requests<'a, C: Candidate>(
+    candidates: impl Iterator<Item = &'a C> + Clone,
+    mut chance: impl FnMut(u64) -> u64,
+) -> Option<&'a C> {
+    let first = random(candidates.clone(), &mut chance)?;
+    let second = random(candidates.filter(|c| c.place() != first.place()), chance).unwrap_or(first);
+    let lighter = second.active() * u64::from(first.weight()) < first.active() * u64::from(second.weight());
+    Some(if lighter { second } else { first })
+}
+
+/// Of two by chance the one whose time to answer, times what is in flight, is less. One that is not known yet is tried,
+/// but with one request at a time.
+pub(super) fn peak_ewma<'a, C: Candidate>(
+    candidates: impl Iterator<Item = &'a C> + Clone,
+    now: Millis,
+    mut chance: impl FnMut(u64) -> u64,
+) -> Option<&'a C> {
+    let first = random(candidates.clone(), &mut chance)?;
+    let second = random(candidates.filter(|c| c.place() != first.place()), chance).unwrap_or(first);
+    let load = |c: &C| match c.cost(now) {
+        Some(cost) => cost * (c.active() + 1) as f64,
+        None if c.active() == 0 => 0.0,
+        None => f64::MAX,
+    };
+    Some(if load(second) < load(first) { second } else { first })
+}
+
+/// By the hash of a key: the backend that the table has, or the next one in it that is a candidate and, with `bound`
+/// percent, has not more than that of its share in flight.
+pub(super) fn hash<'a, C: Candidate>(
+    candidates: impl Iterator<Item = &'a C> + Clone,
+    table: &Maglev,
+    key: u64,
+    bound: Option<u16>,
+) -> Option<&'a C> {
+    let all = || candidates.clone();
+    let total: (u64, u64) = all().fold((0, 0), |(a, w), c| (a + c.active(), w + u64::from(c.weight())));
+    // ceil(percent * (all in flight, this one included) * share), without a fraction in between.
+    let may = |c: &C| {
+        bound.is_none_or(|percent| {
+            let most = u128::from(percent) * u128::from(total.0 + 1) * u128::from(c.weight());
+            let most = most.div_ceil(100 * u128::from(total.1));
+            u128::from(c.active()) < most
+        })
+    };
+    let by_table = table.from(key).find_map(|place| all().find(|c| c.place() == place && may(c)));
+    // Where nearly all of the table's backends are no candidates: by what each makes of the key.
+    by_table.or_else(|| {
+        let mixed = |c: &&C| super::maglev::mix(key ^ super::maglev::mix(c.place() as u64 + 1));
+        all().filter(|c| may(c)).max_by_key(mixed).or_else(|| all().max_by_key(mixed))
+    })
+}
+
+#[cfg(test)]
+#[path = "balance_tests.rs"]
+mod tests;

@@ -1,8 +1,11 @@
 //! A new connection to a backend: TCP and, where the pool says so, TLS, under one deadline. For requests, a task then
 //! drives it until it is closed, upgraded, or overdue.
 
+use super::dial::Dial;
 use super::pool::{Kept, Wants};
-use super::sender::{Sender, Tasks, TasksGuard};
+use super::sender::{Tasks, TasksGuard};
+use super::shared::{Shared, Unclaimed};
+use super::state::Line;
 use super::{Backend, PoolView, UpState, UpstreamTlsView};
 use crate::io::Metered;
 use crate::stats::BackendFailure;
@@ -11,9 +14,11 @@ use crate::watchdog::Watchdog;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustls::{CertificateError, ClientConfig};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -25,9 +30,12 @@ use tokio_rustls::client::TlsStream;
 const MAX_BUFFER: usize = 256 << 10;
 /// Longest header of a response over HTTP/2, bytes.
 const MAX_HEADER: u32 = 64 << 10;
-/// What a backend may send ahead on an HTTP/2 stream, and on its connection, bytes: one request at a time is on it.
-const WINDOW: u32 = 1 << 20;
-/// What is buffered for an HTTP/2 backend, bytes.
+/// What a backend may send ahead on an HTTP/2 stream, bytes. The connection takes as much of every stream: a client that
+/// reads slowly holds up its own alone.
+const WINDOW: u32 = 512 << 10;
+/// Largest window that there is (RFC 9113, 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// What is buffered for an HTTP/2 backend on one stream, bytes.
 const SEND_BUFFER: usize = 128 << 10;
 
 /// Why there is no connection.
@@ -39,18 +47,25 @@ pub(crate) enum ConnectError {
     Tls(io::Error),
     #[error("HTTP: {0}")]
     Http(hyper::Error),
+    #[error("HTTP: closed before the first settings")]
+    Closed,
     #[error("not connected by the deadline")]
     Timeout,
+    #[error("another request found no connection either")]
+    Shared(BackendFailure),
+    #[error("too many requests wait for a connection")]
+    Pending,
 }
 
 impl ConnectError {
     /// What it is counted as.
     pub(crate) fn failure(&self) -> BackendFailure {
         match self {
-            ConnectError::Tcp(_) => BackendFailure::Connect,
+            ConnectError::Tcp(_) | ConnectError::Pending => BackendFailure::Connect,
             ConnectError::Tls(error) => tls_failure(error),
-            ConnectError::Http(_) => BackendFailure::Reset,
+            ConnectError::Http(_) | ConnectError::Closed => BackendFailure::Reset,
             ConnectError::Timeout => BackendFailure::ConnectTimeout,
+            ConnectError::Shared(failure) => *failure,
         }
     }
 }
@@ -72,41 +87,84 @@ fn tls_failure(error: &io::Error) -> BackendFailure {
 /// A backend's stream, driven by nobody.
 pub(crate) enum Opened {
     /// The bare socket.
-    Clear(Metered<TcpStream, UpState>),
+    Clear(Metered<TcpStream, Line>),
     /// Boxed: it is large.
-    Tls(Box<TlsStream<Metered<TcpStream, UpState>>>),
+    Tls(Box<TlsStream<Metered<TcpStream, Line>>>),
 }
 
 /// A stream for a connection without HTTP; `ahead` is sent first, in clear text. `through`: what follows is the client's
 /// own TLS, which no other goes around.
 pub(crate) async fn open(
     pool: &PoolView,
-    backend: &Backend,
+    backend: &Rc<Backend>,
     ahead: &[u8],
     through: bool,
 ) -> Result<(Opened, Arc<UpState>), ConnectError> {
     let config = |tls: &UpstreamTlsView| (!through).then(|| tls.configs.streams.clone());
+    let _dial = Dial::begin(backend, false);
     within_deadline(pool, establish(pool, backend, ahead, config)).await
 }
 
 /// A connection for requests.
-pub(super) async fn connect(pool: &PoolView, backend: &Backend, wants: Wants) -> Result<Kept, ConnectError> {
+pub(super) enum Made {
+    /// For one at a time.
+    Whole(Kept),
+    /// For many.
+    Part(Rc<Shared>),
+}
+
+/// A connection for requests. Where it is to carry many, those who come while it is made wait for it together.
+pub(super) async fn connect(pool: &PoolView, backend: &Rc<Backend>, wants: Wants) -> Result<Made, ConnectError> {
+    loop {
+        let many = wants == Wants::Any && pool.is_multiplexed() && !backend.speaks_http1.get();
+        if many && backend.dials.has_room(pool.multiplex.max_streams) {
+            within_deadline(pool, async { backend.dials.join().await.map_err(ConnectError::Shared) }).await?;
+            let shared = backend.shared.borrow();
+            if let Some(one) = shared.iter().rfind(|one| one.has_room(pool.multiplex.max_streams)) {
+                return Ok(Made::Part(one.clone()));
+            }
+            continue;
+        }
+        if pool.is_at_pending() {
+            return Err(ConnectError::Pending);
+        }
+        let dial = Dial::begin(backend, many);
+        let made = within_deadline(pool, make(pool, backend, wants)).await;
+        match &made {
+            Ok(Made::Part(shared)) => {
+                backend.speaks_http1.set(false);
+                backend.shared.borrow_mut().push(shared.clone());
+            }
+            // They who waited for it together make their own.
+            Ok(Made::Whole(_)) => backend.speaks_http1.set(wants == Wants::Any),
+            Err(error) => dial.failed(error.failure()),
+        }
+        return made;
+    }
+}
+
+async fn make(pool: &PoolView, backend: &Rc<Backend>, wants: Wants) -> Result<Made, ConnectError> {
     let config = |tls: &UpstreamTlsView| match wants {
         Wants::Any => Some(tls.configs.requests.clone()),
         Wants::Http1 => Some(tls.configs.http1.clone()),
     };
-    let started = async {
-        let (stream, state) = establish(pool, backend, &[], config).await?;
-        let identity = pool.tls.as_ref().map_or(0, |tls| tls.identity.id);
-        match stream {
-            Opened::Clear(stream) => start_http1(stream, state, identity).await,
-            Opened::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                start_http2(stream, state, identity).await
-            }
-            Opened::Tls(stream) => start_http1(stream, state, identity).await,
-        }
-    };
-    within_deadline(pool, started).await
+    let (stream, state) = establish(pool, backend, &[], config).await?;
+    let identity = pool.tls.as_ref().map_or(0, |tls| tls.identity.id);
+    let new = For { backend: backend.clone(), state, identity, max_streams: pool.multiplex.max_streams };
+    match stream {
+        Opened::Clear(stream) if pool.multiplex.h2c && wants == Wants::Any => start_http2(stream, new).await,
+        Opened::Clear(stream) => start_http1(stream, new).await,
+        Opened::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => start_http2(stream, new).await,
+        Opened::Tls(stream) => start_http1(stream, new).await,
+    }
+}
+
+/// What a new connection is for.
+struct For {
+    backend: Rc<Backend>,
+    state: Arc<UpState>,
+    identity: u64,
+    max_streams: u32,
 }
 
 async fn within_deadline<T>(
@@ -125,7 +183,7 @@ async fn establish(
     let stream = TcpStream::connect(backend.address).await.map_err(ConnectError::Tcp)?;
     let _ = stream.set_nodelay(true);
     let state = Arc::new(UpState::new(backend.stats.clone(), &pool.timeouts));
-    let mut stream = Metered::new(stream, state.clone());
+    let mut stream = Metered::new(stream, state.line().clone());
     stream.write_all(ahead).await.map_err(ConnectError::Tcp)?;
     let tls = pool.tls.as_ref();
     let Some((tls, config)) = tls.and_then(|tls| Some((tls, config(tls)?))) else {
@@ -136,37 +194,21 @@ async fn establish(
     Ok((Opened::Tls(Box::new(stream)), state))
 }
 
-async fn start_http1<T>(stream: T, state: Arc<UpState>, identity: u64) -> Result<Kept, ConnectError>
+async fn start_http1<T>(stream: T, new: For) -> Result<Made, ConnectError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let For { backend, state, identity, .. } = new;
     let mut builder = http1::Builder::new();
     let (sender, connection) =
         builder.max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
     let driven = drive(connection.with_upgrades(), state.clone());
-    let driver = tokio::task::spawn_local(driven).abort_handle();
-    Ok(Kept { sender: Sender::Http1(sender), state, driver, identity })
-}
-
-async fn start_http2<T>(stream: T, state: Arc<UpState>, identity: u64) -> Result<Kept, ConnectError>
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let tasks = Tasks::default();
-    let guard = TasksGuard(tasks.clone());
-    let mut builder = http2::Builder::new(tasks);
-    builder
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_header_list_size(MAX_HEADER)
-        .max_send_buf_size(SEND_BUFFER);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
-    let driven = drive(connection, state.clone());
     let driver = tokio::task::spawn_local(async move {
         driven.await;
-        drop(guard);
+        // The connection is closed: there may be room for another one.
+        backend.pool.queue.call(None);
     });
-    Ok(Kept { sender: Sender::Http2(sender), state, driver: driver.abort_handle(), identity })
+    Ok(Made::Whole(Kept { sender, state, driver: driver.abort_handle(), identity }))
 }
 
 /// What fails here is seen, and counted, by the request on the connection: it finds its response broken off.
@@ -182,6 +224,69 @@ async fn drive(connection: impl Future, state: Arc<UpState>) {
             return Poll::Ready(());
         }
         Poll::Pending
+    })
+    .await;
+}
+
+async fn start_http2<T>(stream: T, new: For) -> Result<Made, ConnectError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let For { backend, state, identity, max_streams } = new;
+    let tasks = Tasks::default();
+    let guard = TasksGuard(tasks.clone());
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW.saturating_mul(max_streams).clamp(WINDOW, MAX_WINDOW))
+        .max_header_list_size(MAX_HEADER)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_max_send_streams(0);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
+    let connection = Rc::new(RefCell::new(Some(connection)));
+    let weak = Rc::downgrade(&connection);
+    let limit = move || {
+        let connection = weak.upgrade();
+        connection.and_then(|one| one.borrow().as_ref().map(|one| one.current_max_send_streams())).unwrap_or(0)
+    };
+    let shared = Rc::new(Shared::new(sender, state, identity, Box::new(limit)));
+    let driven = drive_many(connection, shared.clone());
+    drop(tokio::task::spawn_local({
+        let shared = shared.clone();
+        async move {
+            driven.await;
+            // hyper's tasks, and the socket with them, end here.
+            drop(guard);
+            backend.shared.borrow_mut().retain(|one| !Rc::ptr_eq(one, &shared));
+            backend.pool.queue.call(None);
+        }
+    }));
+    let unclaimed = Unclaimed::new(shared.clone());
+    if !shared.settled().await {
+        return Err(ConnectError::Closed);
+    }
+    unclaimed.claim().map(Made::Part).ok_or(ConnectError::Closed)
+}
+
+/// Drive a connection until it is over and its last stream is, or all of it is overdue. A stream that is overdue ends
+/// alone.
+async fn drive_many(connection: Rc<RefCell<Option<impl Future + Unpin>>>, shared: Rc<Shared>) {
+    let mut watchdog = Watchdog::new(shared.state.shortest());
+    poll_fn(|cx| {
+        let mut driven = connection.borrow_mut();
+        if driven.as_mut().is_some_and(|one| Pin::new(one).poll(cx).is_ready()) {
+            // The backend wants no more requests, or is gone. What was sent and not taken up is given back by this; the
+            // streams that are open go on in hyper's tasks.
+            *driven = None;
+            shared.retire();
+        }
+        drop(driven);
+        while watchdog.poll(cx, || shared.deadline()).is_ready() {
+            if shared.expire().is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        shared.poll_over(cx)
     })
     .await;
 }

@@ -1,93 +1,52 @@
-//! Backends, as one thread sees them: `balance` chooses one, `pool` keeps its unused connections, `connect` makes
-//! new ones and drives them, `sender` sends requests on them, `state` knows what is due on each.
+//! Backends, as one thread sees them. `choose` takes one (by `balance`, `maglev`, `ewma`; of those that `group` and
+//! `outlier` let take part), `place` waits for it in the `queue`, `budget` bounds retries. `pool` leases its connections,
+//! `connect` and `dial` make and drive new ones, `sender` sends requests on them, `shared` carries many on one, `state`
+//! knows what is due on each.
 
+mod backend;
 mod balance;
+mod budget;
+mod choose;
 mod connect;
+mod dial;
+mod ewma;
+mod group;
+mod maglev;
+mod outlier;
+mod place;
 mod pool;
+mod queue;
 mod sender;
+mod shared;
 mod state;
 
+pub(crate) use backend::{Backend, Choice, PoolState};
+pub(crate) use choose::Ask;
 pub(crate) use connect::{ConnectError, Opened, open};
+pub(crate) use maglev::{Maglev, of_bytes as key};
+pub(crate) use outlier::Outcome;
+pub(crate) use place::NoPlace;
 pub(crate) use pool::{Active, Lease, Wants};
-pub(crate) use sender::is_refused;
+pub(crate) use sender::{Sent, is_refused};
 pub(crate) use state::{Phase, UpState};
 
-use crate::api::{BackendState, BackendTimeouts, Balance, ProxyVersion};
+use crate::api::{
+    BackendState, BackendTimeouts, Balance, Balancing, Hedge, Multiplex, Outliers, ProxyVersion, Retry, RetryBudget,
+};
 use crate::clock;
+use crate::compile::CompiledPool;
 use crate::persist::Pinning;
-use crate::stats::{BackendStats, SessionStats};
+use crate::stats::SessionStats;
+use crate::thread::Thread;
 use crate::tls::{UpstreamConfigs, UpstreamIdentity};
-use balance::Candidate;
-use pool::Kept;
-use std::cell::{Cell, RefCell};
+use crate::vars::Template;
+use group::Standing;
+use place::{Limits, share};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// What a thread keeps of one backend of one pool, across generations.
-pub(crate) struct Backend {
-    pub(crate) address: SocketAddr,
-    pub(crate) stats: Arc<BackendStats>,
-    /// Connections without a request, the last used at the end.
-    idle: RefCell<Vec<Kept>>,
-    /// [`UpstreamIdentity::id`] that connections must have been made under; 0: clear text.
-    identity: Cell<u64>,
-    /// Whether connections wait here for a next request.
-    keeps: Cell<bool>,
-    credit: Cell<i64>,
-}
-
-impl Backend {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Backend {
-            address,
-            stats: Arc::default(),
-            idle: RefCell::default(),
-            identity: Cell::new(0),
-            keeps: Cell::new(true),
-            credit: Cell::new(0),
-        }
-    }
-
-    /// A new generation: connections made under another identity are not used any more, and none are kept where no
-    /// request will come.
-    pub(crate) fn configure(&self, identity: u64, keeps: bool) {
-        self.keeps.set(keeps);
-        if self.identity.replace(identity) != identity || !keeps {
-            let dropped = std::mem::take(&mut *self.idle.borrow_mut());
-            drop(dropped);
-        }
-    }
-
-    /// It is in no snapshot any more.
-    pub(crate) fn retire(&self) {
-        self.configure(self.identity.get(), false);
-    }
-}
-
-/// A backend of a pool in a generation.
-#[derive(Clone)]
-pub(crate) struct Choice {
-    /// Its place in the pool.
-    pub(crate) index: usize,
-    pub(crate) weight: u16,
-    pub(crate) backend: Rc<Backend>,
-}
-
-impl Candidate for Choice {
-    fn weight(&self) -> u16 {
-        self.weight
-    }
-
-    fn active(&self) -> u64 {
-        self.backend.stats.active.get()
-    }
-
-    fn credit(&self) -> &Cell<i64> {
-        &self.backend.credit
-    }
-}
 
 /// TLS towards a pool's backends, with this thread's session memory.
 pub(crate) struct UpstreamTlsView {
@@ -98,18 +57,32 @@ pub(crate) struct UpstreamTlsView {
 /// A pool in a generation.
 pub(crate) struct PoolView {
     pub(crate) name: Arc<str>,
-    pub(crate) balance: Balance,
     /// Every backend, in the snapshot's order.
     pub(crate) all: Vec<Choice>,
-    /// Those that may be chosen.
-    pub(crate) up: Vec<Choice>,
     pub(crate) tls: Option<UpstreamTlsView>,
     pub(crate) timeouts: BackendTimeouts,
     /// A PROXY header goes ahead of a connection without HTTP.
     pub(crate) proxy_version: Option<ProxyVersion>,
     pub(crate) max_idle: usize,
+    pub(crate) retry: Retry,
+    pub(crate) hedge: Option<Hedge>,
+    pub(crate) state: Rc<PoolState>,
     /// Where clients are known again.
     pub(crate) pins: Option<PinsView>,
+    /// What its key is made of, with [`Balance::Hash`]; none: the client's address.
+    pub(crate) hash_key: Option<Arc<Template>>,
+    balance: Balance,
+    rules: Balancing,
+    table: Arc<Maglev>,
+    /// By place.
+    standings: Vec<Standing>,
+    limits: Limits,
+    multiplex: Multiplex,
+    outliers: Option<Outliers>,
+    budget: RetryBudget,
+    thread: u32,
+    threads: u32,
+    now: RefCell<choose::Now>,
 }
 
 /// Persistence of a pool in a generation.
@@ -128,12 +101,97 @@ impl PoolView {
         if pins.pinning.keeps(address, state, clock::now()) { self.all.get(index) } else { None }
     }
 
-    /// The next backend, other than the one that just failed.
-    pub(crate) fn choose(&self, not: Option<SocketAddr>) -> Option<&Choice> {
-        let candidates = self.up.iter().filter(|c| Some(c.backend.address) != not);
-        match self.balance {
-            Balance::RoundRobin => balance::round_robin(candidates),
-            Balance::LeastConnections => balance::least_connections(candidates),
+    pub(crate) fn new(thread: &Thread, pool: &CompiledPool) -> Self {
+        let (index, threads) = (thread.index, thread.threads);
+        let share = |of| share(of, index, threads);
+        let state = thread.pool(&pool.name);
+        let identity = pool.tls.as_ref().map_or(0, |t| t.id);
+        let all: Vec<Choice> = (pool.backends.iter().enumerate())
+            .map(|(index, b)| Choice {
+                index,
+                weight: u32::from(b.weight) * 100,
+                backend: thread.backend(&state, b.address),
+                max_connections: share(b.role.max_connections),
+                max_requests: share(b.role.max_requests),
+            })
+            .collect();
+        for (choice, b) in all.iter().zip(&pool.backends) {
+            choice.backend.configure(identity, Some(b.state));
         }
+        state.known.set(true);
+        let tls =
+            pool.tls.as_ref().map(|t| UpstreamTlsView { identity: t.clone(), configs: thread.upstream_configs(t) });
+        let pins = pool.pinning.as_ref().map(|pinning| PinsView {
+            pinning: pinning.clone(),
+            stats: thread.registry.borrow_mut().sessions(&pool.name),
+            backends: pool.backends.iter().enumerate().map(|(i, b)| (b.address, (i, b.state))).collect(),
+        });
+        let view = PoolView {
+            name: pool.name.clone(),
+            standings: pool.backends.iter().map(|b| Standing { state: b.state, role: b.role, out: false }).collect(),
+            all,
+            tls,
+            timeouts: pool.timeouts,
+            proxy_version: pool.proxy_version,
+            max_idle: pool.max_idle,
+            retry: pool.retry.clone(),
+            hedge: pool.hedge,
+            state,
+            pins,
+            hash_key: pool.hash_key.clone(),
+            balance: pool.balance,
+            rules: pool.balancing.clone(),
+            table: pool.table.clone(),
+            limits: Limits {
+                max_connections: share(pool.limits.max_connections),
+                max_requests: share(pool.limits.max_requests),
+                max_pending: share(pool.limits.max_pending),
+                queue: match pool.limits.queue {
+                    0 => 0,
+                    queue => share(Some(queue)),
+                },
+                queue_timeout: pool.limits.queue_timeout,
+            },
+            multiplex: pool.multiplex,
+            outliers: pool.outliers,
+            budget: pool.retry_budget,
+            thread: index,
+            threads,
+            now: RefCell::default(),
+        };
+        view.look_around(clock::now());
+        view
+    }
+
+    /// Whether a key is asked of requests.
+    pub(crate) fn wants_key(&self) -> bool {
+        self.balance == Balance::Hash
+    }
+
+    /// Whether it is of use to know how tries end.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.balance == Balance::PeakEwma || self.outliers.is_some()
+    }
+
+    /// Whether connections are expected to carry many requests.
+    fn is_multiplexed(&self) -> bool {
+        match &self.tls {
+            Some(tls) => tls.identity.speaks_http2(),
+            None => self.multiplex.h2c,
+        }
+    }
+
+    /// A request came: it brings some of a retry.
+    pub(crate) fn deposit(&self) {
+        self.state.budget.deposit(&self.budget, self.threads);
+    }
+
+    /// Whether there may be a retry, or a hedge; it is paid for.
+    pub(crate) fn may_retry(&self) -> bool {
+        let may = self.state.budget.withdraw(&self.budget, self.threads, clock::now());
+        if !may {
+            self.state.stats.denied.inc();
+        }
+        may
     }
 }

@@ -1,4 +1,4 @@
-//! Sending a request on a connection, in the HTTP that the backend speaks on it.
+//! Sending a request on a connection, in the HTTP that the backend speaks on it, and hyper's tasks behind that.
 
 use crate::http::body::RequestBody;
 use http::{Request, Response};
@@ -8,43 +8,26 @@ use hyper::rt::Executor;
 use std::cell::RefCell;
 use std::error::Error;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use tokio::task::JoinSet;
 
-/// Either HTTP. One request at a time is sent on both.
-pub(crate) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+/// Sends on a connection of HTTP/1.1, one request at a time.
+pub(super) type Http1 = http1::SendRequest<RequestBody>;
+/// Sends on a connection of HTTP/2; clones are streams of the same one.
+pub(super) type Http2 = http2::SendRequest<RequestBody>;
+
+/// What came of sending a request.
+pub(crate) enum Sent {
+    /// The header of an answer.
+    Answer(Response<Incoming>),
+    /// Nothing. The error has the request in it where nothing of it was sent.
+    Broken(TrySendError<Request<RequestBody>>),
+    /// Nothing in time, on a connection that goes on.
+    Overdue,
 }
 
-impl Sender {
-    pub(crate) fn is_http2(&self) -> bool {
-        matches!(self, Sender::Http2(_))
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        match self {
-            Sender::Http1(sender) => sender.is_closed(),
-            Sender::Http2(sender) => sender.is_closed(),
-        }
-    }
-
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        match self {
-            Sender::Http1(sender) => sender.poll_ready(cx),
-            Sender::Http2(sender) => sender.poll_ready(cx),
-        }
-    }
-
-    /// The error has the request in it where nothing of it was sent.
-    pub(crate) async fn try_send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        match self {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
-        }
+impl From<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> for Sent {
+    fn from(sent: Result<Response<Incoming>, TrySendError<Request<RequestBody>>>) -> Self {
+        sent.map_or_else(Sent::Broken, Sent::Answer)
     }
 }
 

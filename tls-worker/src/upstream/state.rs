@@ -1,11 +1,15 @@
-//! What is known of one connection to a backend: whose turn it is on it, since when, and so what is due.
+//! What is known of one connection to a backend, or of one stream of it: whose turn it is, since when, and so what is
+//! due.
 
 use crate::api::BackendTimeouts;
 use crate::clock::{self, Millis};
 use crate::io::Meter;
 use crate::stats::{BackendFailure, BackendStats, Counter};
-use crate::watchdog::NEVER;
+use crate::watchdog::{NEVER, Watchdog};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Whose turn it is. While it is the client's turn (it sends slowly, or reads slowly) the backend is not blamed; the
 /// client's own deadlines watch that.
@@ -29,16 +33,63 @@ pub(crate) enum Phase {
 const PHASES: [Phase; 6] =
     [Phase::Idle, Phase::Sending, Phase::SendingClient, Phase::Waiting, Phase::Receiving, Phase::ReceivingClient];
 
-/// See the module. It counts the connection as open until its socket is closed.
+/// A connection's bytes. It counts the connection as open until its socket is closed.
+#[derive(Debug)]
+pub(crate) struct Line {
+    backend: Arc<BackendStats>,
+    last_io: Counter,
+    last_read: Counter,
+    /// 1 while somebody waits for bytes to come.
+    awaited: Counter,
+    came: Notify,
+}
+
+impl Line {
+    fn new(backend: Arc<BackendStats>) -> Self {
+        backend.connections.inc();
+        backend.open.inc();
+        Line {
+            backend,
+            last_io: Counter::default(),
+            last_read: Counter::default(),
+            awaited: Counter::default(),
+            came: Notify::new(),
+        }
+    }
+
+    /// Wait until something comes, or the connection ends.
+    pub(super) async fn news(&self) {
+        self.awaited.set(1);
+        self.came.notified().await;
+        self.awaited.set(0);
+    }
+
+    /// Something came, or the connection ends.
+    pub(super) fn tell(&self) {
+        if self.awaited.get() == 1 {
+            self.came.notify_one();
+        }
+    }
+
+    /// Last byte that came.
+    pub(super) fn last_read(&self) -> Millis {
+        self.last_read.get()
+    }
+}
+
+/// Of a connection that carries one request at a time, or of one stream of a connection that carries many.
 #[derive(Debug)]
 pub(crate) struct UpState {
-    backend: Arc<BackendStats>,
+    line: Arc<Line>,
+    /// Whether others are on the connection, so that its bytes say nothing of this one.
+    shared: bool,
     response_timeout: Millis,
+    /// In place of it, for the request that is under way; 0: none.
+    asked_timeout: Counter,
     idle_timeout: Millis,
     keepalive: Millis,
     phase: Counter,
     since: Counter,
-    last_io: Counter,
     /// 1 while the request's body is not wholly given over.
     uploading: Counter,
     /// 1 when it broke off on the client's side.
@@ -48,23 +99,43 @@ pub(crate) struct UpState {
 }
 
 impl UpState {
+    /// Of a new connection.
     pub(crate) fn new(backend: Arc<BackendStats>, timeouts: &BackendTimeouts) -> Self {
-        backend.connections.inc();
-        backend.open.inc();
+        let timeouts = [timeouts.response, timeouts.idle, timeouts.keepalive].map(clock::millis);
+        Self::on(Arc::new(Line::new(backend)), timeouts, false)
+    }
+
+    /// Of a stream of this one's connection.
+    pub(super) fn stream(&self) -> Self {
+        Self::on(self.line.clone(), [self.response_timeout, self.idle_timeout, self.keepalive], true)
+    }
+
+    fn on(line: Arc<Line>, [response_timeout, idle_timeout, keepalive]: [Millis; 3], shared: bool) -> Self {
         let state = UpState {
-            backend,
-            response_timeout: clock::millis(timeouts.response),
-            idle_timeout: clock::millis(timeouts.idle),
-            keepalive: clock::millis(timeouts.keepalive),
+            line,
+            shared,
+            response_timeout,
+            asked_timeout: Counter::default(),
+            idle_timeout,
+            keepalive,
             phase: Counter::default(),
             since: Counter::default(),
-            last_io: Counter::default(),
             uploading: Counter::default(),
             client_broke: Counter::default(),
             ended_by: Counter::default(),
         };
         state.enter(Phase::Idle);
         state
+    }
+
+    /// Its connection.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// It is over, whatever it waited for.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended_by.get() != 0
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -76,8 +147,9 @@ impl UpState {
         self.since.set(clock::now());
     }
 
-    /// A request goes out.
-    pub(crate) fn begin(&self, has_body: bool) {
+    /// A request goes out. `response_timeout` holds for it, in place of the pool's.
+    pub(crate) fn begin(&self, has_body: bool, response_timeout: Option<Duration>) {
+        self.asked_timeout.set(response_timeout.map_or(0, clock::millis));
         self.uploading.set(has_body.into());
         self.enter(if has_body { Phase::Sending } else { Phase::Waiting });
     }
@@ -87,6 +159,8 @@ impl UpState {
         match (self.phase(), pending) {
             (Phase::Sending, true) => self.enter(Phase::SendingClient),
             (Phase::SendingClient, false) => self.enter(Phase::Sending),
+            // A part of it is taken: on a connection of many, nothing else would tell.
+            (Phase::Sending, false) if self.shared => self.enter(Phase::Sending),
             _ => {}
         }
     }
@@ -124,11 +198,42 @@ impl UpState {
     /// When this connection is to be ended, as things stand.
     pub(crate) fn deadline(&self) -> Millis {
         match self.phase() {
+            _ if self.shared && self.is_ended() => NEVER,
             Phase::Idle => self.since.get() + self.keepalive,
-            Phase::Waiting => self.since.get() + self.response_timeout,
-            Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io.get()) + self.idle_timeout,
+            Phase::Waiting => match self.asked_timeout.get() {
+                0 => self.since.get() + self.response_timeout,
+                asked => self.since.get() + asked,
+            },
+            Phase::Sending | Phase::Receiving if self.shared => self.since.get() + self.idle_timeout,
+            Phase::Sending | Phase::Receiving => self.since.get().max(self.last_io()) + self.idle_timeout,
             Phase::SendingClient | Phase::ReceivingClient => NEVER,
         }
+    }
+
+    /// What a request comes to, if its answer is there in time. The connection's own watchdog looks no more often than the
+    /// pool's timeouts ask for: a shorter one has a watchdog of its own.
+    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = T>, timeout: Option<Duration>) -> Option<T> {
+        let Some(timeout) = timeout.map(clock::millis).filter(|timeout| *timeout < self.shortest()) else {
+            return Some(request.await);
+        };
+        // Boxed: few have one.
+        let timed = Box::pin(async move {
+            let mut watchdog = Watchdog::new(timeout);
+            let overdue = poll_fn(|cx| {
+                watchdog.poll(cx, || match self.phase() {
+                    Phase::Waiting => self.since.get() + timeout,
+                    _ => clock::now() + timeout,
+                })
+            });
+            tokio::select! {
+                done = request => Some(done),
+                () = overdue => {
+                    self.expire();
+                    None
+                }
+            }
+        });
+        timed.await
     }
 
     /// The shortest of its timeouts.
@@ -157,7 +262,7 @@ impl UpState {
 
     /// Last byte in either direction.
     pub(crate) fn last_io(&self) -> Millis {
-        self.last_io.get()
+        self.line.last_io.get()
     }
 
     /// Idle timeout.
@@ -166,9 +271,11 @@ impl UpState {
     }
 }
 
-impl Meter for UpState {
+impl Meter for Line {
     fn read(&self, _n: usize) {
         self.last_io.set(clock::now());
+        self.last_read.set(self.last_io.get());
+        self.tell();
     }
 
     fn wrote(&self, _n: usize) {
@@ -200,7 +307,7 @@ mod tests {
     fn a_backend_is_blamed_only_in_its_turn() {
         let s = state();
         assert_eq!((s.phase(), due(&s)), (Phase::Idle, Some(4)));
-        s.begin(true);
+        s.begin(true, None);
         assert_eq!((s.phase(), due(&s)), (Phase::Sending, Some(3)));
         s.upload(true);
         assert_eq!((s.phase(), due(&s)), (Phase::SendingClient, None));

@@ -16,6 +16,7 @@ pub(crate) use source::Source;
 use crate::api::ClientCertField;
 use function::Function;
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// Longest text that a template may make, bytes. What is longer is cut off.
 const MAX_LENGTH: usize = 64 << 10;
@@ -24,6 +25,16 @@ const MAX_LENGTH: usize = 64 << 10;
 pub(crate) trait Lookup {
     /// None: undefined.
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>>;
+
+    /// Whether one of its values is good: a header may be there several times.
+    fn any(&self, source: &Source, good: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.look(source).is_some_and(|value| good(&value))
+    }
+
+    /// Address of the client.
+    fn client(&self) -> Option<IpAddr> {
+        str::from_utf8(&self.look(&Source::ClientIp)?).ok()?.parse().ok()
+    }
 }
 
 /// When something of a request is known.

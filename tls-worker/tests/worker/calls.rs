@@ -23,7 +23,7 @@ async fn edge(backend: SocketAddr) -> (Worker, H2, SocketAddr, Certificate) {
     let at = worker.listen().await;
     let certificate = tls::certificate(&["a.test"]);
     let mut snapshot = snap::https(at, vec![certificate.clone()], &[backend]);
-    snapshot.services[0].routes[0].path_prefix = Some("/here".into());
+    snapshot.services[0].routes[0].path = tls_worker::api::PathMatch::Prefix("/here".into());
     worker.apply(&snapshot).await;
     let mut h2 = h2_on(client::tls(at, "a.test", &certificate, &["h2"]).await).await;
     assert_eq!(ask2(&mut h2, get2("a.test", "/nowhere")).await.status(), 404);
@@ -165,7 +165,7 @@ fn whoever_expects_100_gets_it_when_the_body_is_wanted_and_never_before_a_refusa
         let mut worker = Worker::start(1).await;
         let at = worker.listen().await;
         let mut snapshot = snap::http(at, &[backend.address]);
-        snapshot.services[0].routes[0].path_prefix = Some("/here".into());
+        snapshot.services[0].routes[0].path = tls_worker::api::PathMatch::Prefix("/here".into());
         worker.apply(&snapshot).await;
         let ask = async |path: &str| {
             let mut stream = TcpStream::connect(at).await.unwrap();

@@ -85,7 +85,9 @@ fn a_line_tells_what_was_asked_and_what_came_of_it() {
         .await;
         let mut worker = Worker::start(1).await;
         let at = worker.listen().await;
-        worker.apply(&logged(at, backend.address, json_log())).await;
+        let mut snapshot = logged(at, backend.address, json_log());
+        snapshot.services[0].routes[0].hosts = vec!["a.test".into()];
+        worker.apply(&snapshot).await;
         let lines = lines(worker.log_pipes(1).await.remove(0));
         let mut client = h1(at).await;
         let mut request = get("A.test:80", "/a?b=%22");
@@ -108,11 +110,17 @@ fn a_line_tells_what_was_asked_and_what_came_of_it() {
         ask(&mut client, head).await;
         let line = object(&lines).await;
         assert_eq!((&line["method"], &line["bytes"], &line["end"]), (&json!("HEAD"), &json!(0), &json!("complete")));
+        assert_eq!(ask(&mut client, get("b.test", "/")).await.status(), 404);
+        let line = object(&lines).await;
+        let seen = (&line["status"], &line["host"], &line["route"], &line["backend"]);
+        assert_eq!(seen, (&json!(404), &json!("b.test"), &Value::Null, &Value::Null));
+        // What could not even be read.
         bare(at, "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nConnection: close\r\n\r\n").await;
         let line = object(&lines).await;
         assert_eq!((&line["status"], &line["backend"]), (&json!(400), &Value::Null));
+        assert_eq!((&line["method"], &line["uri"], &line["host"]), (&json!("-"), &json!("*"), &json!("")));
         let report = worker.report().await;
-        assert_eq!((report.access_logs[0].lines, report.access_logs[0].dropped), (3, 0));
+        assert_eq!((report.access_logs[0].lines, report.access_logs[0].dropped), (4, 0));
     });
 }
 

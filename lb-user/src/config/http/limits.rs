@@ -87,7 +87,7 @@ fn http2(section: &mut Section<'_>, p: &mut Problems) -> Http2Limits {
 }
 
 /// `max_body`: larger than other sizes may be.
-fn body(section: &mut Section<'_>, p: &mut Problems) -> Option<u64> {
+pub(super) fn body(section: &mut Section<'_>, p: &mut Problems) -> Option<u64> {
     let value = section.value("max_body")?;
     if let ValueInner::Integer(n) = value.as_ref() {
         let known = u64::try_from(*n).ok();

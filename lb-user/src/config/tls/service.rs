@@ -12,7 +12,7 @@ use tls_worker::api::{Certificate, ClientCertRules, Mode, Protocol, ServerTls, S
 const MAX_ALPN: usize = 16;
 const ENDS_TLS: &[Mode] = &[Mode::Https, Mode::Tls];
 /// Keys that not every mode has.
-const KEYS: [(&str, &[Mode]); 12] = [
+const KEYS: [(&str, &[Mode]); 13] = [
     ("certificates", ENDS_TLS),
     ("tls_policy", ENDS_TLS),
     ("min_tls", ENDS_TLS),
@@ -23,6 +23,7 @@ const KEYS: [(&str, &[Mode]); 12] = [
     ("http2", &[Mode::Https]),
     ("client_cert_headers", &[Mode::Https]),
     ("alpn", &[Mode::Tls]),
+    ("redirect_https", &[Mode::Http]),
     ("served_by_header", &[Mode::Http, Mode::Https]),
     ("routes", &[Mode::Http, Mode::Https, Mode::Tls, Mode::Passthrough]),
 ];

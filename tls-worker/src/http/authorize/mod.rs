@@ -160,7 +160,8 @@ async fn call(
     stats: &AuthorizerStats,
 ) -> Result<Verdict, CalloutFailure> {
     let began = Instant::now();
-    let answer = forward::forward(pool, &mut Some(question), &mut Answered::default(), &mut Pin::default()).await;
+    let order = forward::Order::of(pool);
+    let answer = forward::forward(&order, &mut Some(question), &mut Answered::default(), &mut Pin::default()).await;
     let verdict = match answer {
         Ok(forward::Answer { response, lease, active }) => {
             let response = response.map(|incoming| ResponseBody::from_backend(incoming, lease, active));

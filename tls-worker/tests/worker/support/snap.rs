@@ -83,11 +83,13 @@ pub(crate) fn service(name: &str, at: SocketAddr, routes: Vec<Route>) -> Service
 
 pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize) -> Route {
     let hosts = hosts.iter().map(|h| h.to_string()).collect();
-    Route { name: name.into(), hosts, path_prefix: path.map(str::to_owned), pool, ..Route::default() }
+    let path = path.map_or(PathMatch::Any, |path| PathMatch::Prefix(path.to_owned()));
+    Route { name: name.into(), hosts, path, pool, ..Route::default() }
 }
 
 pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
-    let backend = |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up };
+    let backend =
+        |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up, role: BackendRole::default() };
     Pool {
         name: name.into(),
         backends: backends.iter().map(backend).collect(),
