@@ -74,7 +74,7 @@ pub(super) fn pools(pools: &[pool::Parsed], services: &[Terminated], forwards: &
                 .help("leave `hash_key` out: the key is the client's address; or give the service a pool of its own"),
             );
         }
-        let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough);
+        let bare = |parsed: &&Terminated| matches!(parsed.service.mode, Mode::Tls | Mode::Passthrough | Mode::Tcp);
         let bare = services.iter().filter(leads).find(bare);
         let first = bare.map(|parsed| (&parsed.service.name, word(parsed.service.mode), &parsed.span));
         let alone = l4.filter(|_| http.is_none());

@@ -17,7 +17,8 @@ pub(super) struct Connected {
     pub(super) active: Active,
 }
 
-/// Connect to a backend of the pool. `through`: see [`open`]. None: there is none, or two were not reached; counted.
+/// Connect to a backend of the pool. `through`: see [`open`]. None: there is none, or those that were tried were not
+/// reached; counted.
 pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>, through: bool) -> Option<Connected> {
     let header = match pool.proxy_version.map(|version| send::header(version, about)).transpose() {
         Ok(header) => header.unwrap_or_default(),

@@ -196,6 +196,7 @@ fn requests_are_rewritten_and_their_headers_changed() {
                 "x-client: 127.0.0.1 GET",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: a.test",
+                &format!("x-forwarded-port: {}", at.port()),
                 "x-forwarded-proto: http",
                 "x-many: /shop/cart?q=%0d%0ax-evil:1",
                 "x-many: 1",
