@@ -241,7 +241,9 @@ async fn answer_in_time(
     let view = exchange.view.clone();
     let route = &view.compiled.services[exchange.service.index].routes[prepared.route];
     if let Some(answer) = stage::answer(exchange, route, prepared.request.as_ref()) {
-        return answer;
+        // To an extended CONNECT a 2xx would open a tunnel that nobody serves.
+        let opens = prepared.websocket.is_some() && answer.as_ref().is_ok_and(|answer| answer.status().is_success());
+        return if opens { Err(Fault::Rejected(Rejection::Method)) } else { answer };
     }
     let pool = prepared.pool.as_ref().ok_or(Fault::NoBackend)?;
     if let Some(request) = &mut prepared.request {

@@ -13,7 +13,7 @@ use hyper::body::Frame;
 use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
-use tls_worker::api::{Certificate, PathMatch};
+use tls_worker::api::{Certificate, EdgeAnswer, FixedAnswer, PathMatch, Route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,6 +24,9 @@ async fn edge(backend: SocketAddr) -> (Worker, H2, SocketAddr, Certificate) {
     let certificate = tls::certificate(&["a.test"]);
     let mut snapshot = snap::https(at, vec![certificate.clone()], &[backend]);
     snapshot.services[0].routes[0].path = PathMatch::Prefix("/here".into());
+    let fixed = FixedAnswer { status: 200, body: "fixed".into(), content_type: None };
+    let answer = Some(EdgeAnswer::Fixed(fixed));
+    snapshot.services[0].routes.push(Route { answer, ..snap::route("fixed", &[], Some("/fixed"), 0) });
     worker.apply(&snapshot).await;
     let mut h2 = h2_on(client::tls(at, "a.test", &certificate, &["h2"]).await).await;
     assert_eq!(ask2(&mut h2, get2("a.test", "/nowhere")).await.status(), 404);
@@ -99,7 +102,9 @@ fn a_websocket_over_http2_that_is_not_one_is_no_tunnel() {
         // It answered somebody else's key.
         let answer = soon("an answer", h2.send_request(connect("/here/chat", "websocket"))).await.unwrap();
         assert_eq!(answer.status(), 502);
-        for (path, protocol, code) in [("/here/chat", "connect-udp", 405), ("/nowhere", "websocket", 404)] {
+        for (path, protocol, code) in
+            [("/here/chat", "connect-udp", 405), ("/nowhere", "websocket", 404), ("/fixed", "websocket", 405)]
+        {
             let answer = soon("an answer", h2.send_request(connect(path, protocol))).await.unwrap();
             assert_eq!(answer.status(), code, "{path} {protocol}");
         }
