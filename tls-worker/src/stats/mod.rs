@@ -5,7 +5,7 @@ mod pool;
 mod reasons;
 mod sum;
 
-pub(crate) use pool::PoolStats;
+pub(crate) use pool::{BackendFailure, Circuit, Ejection, HedgeResult, PoolStats, RetryReason, SessionLookup};
 pub(crate) use reasons::*;
 pub(crate) use sum::sum;
 

@@ -1,6 +1,7 @@
-//! Counters of a pool.
+//! Counters of a pool, and the words that they are kept by.
 
-use super::{ByReason, Circuit, Counter, HedgeResult, HistogramCells, RetryReason};
+use super::reasons::reasons;
+use super::{ByReason, Counter, HistogramCells};
 use crate::api::PoolReport;
 
 /// See the module.
@@ -38,5 +39,99 @@ impl PoolStats {
             circuit: self.circuit.read(Circuit::NAMES),
             panic: self.panic.get(),
         }
+    }
+}
+
+reasons! {
+    /// Why a backend is left out for a while.
+    Ejection {
+        /// Answers with 5xx in a row.
+        Errors = "errors",
+        /// Answers with 502, 503 or 504 in a row.
+        GatewayErrors = "gateway_errors",
+        /// Connections in a row that were not had.
+        ConnectFailures = "connect_failures",
+        /// Fewer good answers than the others.
+        SuccessRate = "success_rate",
+    }
+}
+
+reasons! {
+    /// Why a request was tried again.
+    RetryReason {
+        /// No connection, or one that took nothing.
+        Connect = "connect",
+        /// The backend did not take it.
+        Refused = "refused",
+        /// A kept connection that the backend had closed.
+        Reused = "reused",
+        /// The connection broke.
+        Reset = "reset",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// An answer with a code of the list.
+        Code = "code",
+    }
+}
+
+reasons! {
+    /// What became of second tries beside the first.
+    HedgeResult {
+        /// Begun.
+        Sent = "sent",
+        /// Answered first.
+        Won = "won",
+    }
+}
+
+reasons! {
+    /// A bound of a pool that a request met.
+    Circuit {
+        /// Connections open.
+        Connections = "connections",
+        /// Requests in flight.
+        Requests = "requests",
+        /// Requests that wait for a connection.
+        Pending = "pending",
+    }
+}
+
+reasons! {
+    /// How a backend failed.
+    BackendFailure {
+        /// TCP connect refused or unreachable.
+        Connect = "connect",
+        /// TCP connect or TLS handshake not done by the deadline.
+        ConnectTimeout = "connect_timeout",
+        /// TLS handshake.
+        Tls = "tls",
+        /// A certificate that is not trusted, or for another name.
+        TlsVerify = "tls_verify",
+        /// A key that is none of the pinned ones.
+        TlsPin = "tls_pin",
+        /// No response header by the deadline.
+        ResponseTimeout = "response_timeout",
+        /// Closed, or spoke no HTTP, before the response was whole.
+        Reset = "reset",
+        /// Silent while a body was open.
+        IdleTimeout = "idle_timeout",
+    }
+}
+
+reasons! {
+    /// What persistence found.
+    SessionLookup {
+        /// The client was known.
+        Hit = "hit",
+        /// It was not, and is now.
+        Miss = "miss",
+        /// It was, and could not stay where it was.
+        Moved = "moved",
+        /// A cookie of the edge's name that does not open.
+        BadCookie = "bad_cookie",
+        /// There was no room for it.
+        Full = "full",
+        /// It has nothing to be known by.
+        None = "none",
     }
 }

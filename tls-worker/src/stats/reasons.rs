@@ -17,23 +17,7 @@ macro_rules! reasons {
     };
 }
 
-reasons! {
-    /// What persistence found.
-    SessionLookup {
-        /// The client was known.
-        Hit = "hit",
-        /// It was not, and is now.
-        Miss = "miss",
-        /// It was, and could not stay where it was.
-        Moved = "moved",
-        /// A cookie of the edge's name that does not open.
-        BadCookie = "bad_cookie",
-        /// There was no room for it.
-        Full = "full",
-        /// It has nothing to be known by.
-        None = "none",
-    }
-}
+pub(super) use reasons;
 
 reasons! {
     /// Why a TLS handshake failed.
@@ -364,42 +348,6 @@ reasons! {
 }
 
 reasons! {
-    /// How a backend failed.
-    BackendFailure {
-        /// TCP connect refused or unreachable.
-        Connect = "connect",
-        /// TCP connect or TLS handshake not done by the deadline.
-        ConnectTimeout = "connect_timeout",
-        /// TLS handshake.
-        Tls = "tls",
-        /// A certificate that is not trusted, or for another name.
-        TlsVerify = "tls_verify",
-        /// A key that is none of the pinned ones.
-        TlsPin = "tls_pin",
-        /// No response header by the deadline.
-        ResponseTimeout = "response_timeout",
-        /// Closed, or spoke no HTTP, before the response was whole.
-        Reset = "reset",
-        /// Silent while a body was open.
-        IdleTimeout = "idle_timeout",
-    }
-}
-
-reasons! {
-    /// Why a backend is left out for a while.
-    Ejection {
-        /// Answers with 5xx in a row.
-        Errors = "errors",
-        /// Answers with 502, 503 or 504 in a row.
-        GatewayErrors = "gateway_errors",
-        /// Connections in a row that were not had.
-        ConnectFailures = "connect_failures",
-        /// Fewer good answers than the others.
-        SuccessRate = "success_rate",
-    }
-}
-
-reasons! {
     /// What came of a request's authorizer.
     AuthorizerOutcome {
         /// It may go on.
@@ -412,46 +360,6 @@ reasons! {
         FailedClosed = "failed_closed",
         /// It is the callout itself, come back.
         Loop = "loop",
-    }
-}
-
-reasons! {
-    /// Why a request was tried again.
-    RetryReason {
-        /// No connection, or one that took nothing.
-        Connect = "connect",
-        /// The backend did not take it.
-        Refused = "refused",
-        /// A kept connection that the backend had closed.
-        Reused = "reused",
-        /// The connection broke.
-        Reset = "reset",
-        /// No answer in time.
-        Timeout = "timeout",
-        /// An answer with a code of the list.
-        Code = "code",
-    }
-}
-
-reasons! {
-    /// What became of second tries beside the first.
-    HedgeResult {
-        /// Begun.
-        Sent = "sent",
-        /// Answered first.
-        Won = "won",
-    }
-}
-
-reasons! {
-    /// A bound of a pool that a request met.
-    Circuit {
-        /// Connections open.
-        Connections = "connections",
-        /// Requests in flight.
-        Requests = "requests",
-        /// Requests that wait for a connection.
-        Pending = "pending",
     }
 }
 
