@@ -33,7 +33,7 @@ const ADDED: [Wrong; 16] = [
         "[pool.app]",
         "proxy_protocol = \"v2\"",
         "does not go with service \"web\" of mode \"https\"",
-        "modes \"tls\" and \"passthrough\" send it",
+        "modes \"tls\", \"passthrough\" and \"tcp\" send it",
     ),
     ("mode = \"https\"", "alpn = [\"h2\"]", "`alpn` belongs to mode \"tls\"", "remove `alpn`"),
     (
@@ -95,7 +95,7 @@ const ADDED: [Wrong; 16] = [
 /// A line of [`GOOD`], the last of its kind, that becomes another one.
 const CHANGED: [Wrong; 9] = [
     ("certificate = \"site\"", "certificate = \"sight\"", "there is no certificate \"sight\"", "or use one of: site"),
-    ("proxy_protocol = \"v2\"", "proxy_protocol = \"v1\"", "v1", "v2"),
+    ("proxy_protocol = \"v2\"", "proxy_protocol = \"v3\"", "\"v3\" is none of", "did you mean"),
     ("server_name = \"site.test\"", "sni = \"site.test\"", "a `server_name` that is not there", "write server_name"),
     ("ca = \"ca.pem\"", "ca = \"gone.pem\"", "gone.pem", ""),
     ("ca = \"ca.pem\"", "ca = \"site.key\"", "site.key", ""),
