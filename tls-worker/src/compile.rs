@@ -62,8 +62,9 @@ pub(crate) struct Compiled {
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
     certificates: Vec<Ready>,
-    /// Headers that tell backends of a client's certificate, of any route: no client may send one.
-    pub(crate) client_cert_names: Vec<HeaderName>,
+    /// Headers by which backends are told what the edge vouches for (a client's certificate and address, what an authorizer says),
+    /// on whatever route: no client may send one.
+    pub(crate) stripped: Vec<HeaderName>,
     patterns: Patterns,
     pub(crate) authorizers: Vec<authorize::Ready>,
 }
@@ -159,8 +160,9 @@ impl Compiled {
         }
         let told = new.services.iter().flat_map(|s| &s.routes).flat_map(|r| &r.client_cert).map(|(name, _)| name);
         let addresses = new.services.iter().filter_map(|s| s.forwarding.client_ip_header.as_ref());
-        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).chain(addresses).cloned().collect();
-        new.client_cert_names = names.into_iter().collect();
+        let vouched = new.authorizers.iter().flat_map(|authorizer| &authorizer.request_headers);
+        let names: HashSet<HeaderName> = RFC_9440.iter().chain(told).chain(addresses).chain(vouched).cloned().collect();
+        new.stripped = names.into_iter().collect();
         new.patterns = new.patterns.done();
         Ok(new)
     }

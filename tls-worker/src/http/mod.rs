@@ -186,7 +186,7 @@ fn prepare(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Pr
     let rules = route.compression.as_ref();
     let wish = compress::Wish::of(rules, &parts.method, parts.version, &parts.headers);
     headers::rebuild_request(&mut parts, &body, &exchange.authority, upgrade_to.as_ref());
-    headers::tell_certificate(&mut parts.headers, &view.compiled.client_cert_names, &route.client_cert, &client);
+    headers::tell_certificate(&mut parts.headers, &view.compiled.stripped, &route.client_cert, &client);
     forwarded::tell(exchange, &compiled.forwarding, &mut parts.headers);
     parts.extensions.clear();
     let pool = stage::choose_pool(exchange, route);

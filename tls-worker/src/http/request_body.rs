@@ -178,7 +178,7 @@ impl Body for RequestBody {
             && let Some(trailers) = frame.trailers_mut()
         {
             // A backend may read them like headers.
-            super::headers::remove_edges_own(trailers, &view.compiled.client_cert_names);
+            super::headers::remove_edges_own(trailers, &view.compiled.stripped);
         }
         polled
     }

@@ -148,7 +148,11 @@ fn a_refusal_is_what_the_callout_or_the_config_says() {
         let at = worker.listen().await;
         let rules =
             Authorizer { path: "/ask${request.path}".into(), request_headers: vec!["x-user".into()], ..authorizer(1) };
-        let with = |deny: Deny| guarded(at, backend.address, callout.address, Authorizer { deny, ..rules.clone() });
+        let with = |deny: Deny| {
+            let mut snapshot = guarded(at, backend.address, callout.address, Authorizer { deny, ..rules.clone() });
+            snapshot.services[0].routes.push(snap::route("open", &[], Some("/open"), 0));
+            snapshot
+        };
         worker.apply(&with(Deny::AsAnswered)).await;
         let refused = once(at, "/401").await;
         assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")));
@@ -159,6 +163,8 @@ fn a_refusal_is_what_the_callout_or_the_config_says() {
             |path: &str| Request::get(path).header("host", "a").header("x-user", "root").body(empty()).unwrap();
         assert_eq!(ask(&mut h1(at).await, forged("/204")).await.body, "[\"joe\"]");
         assert_eq!(ask(&mut h1(at).await, forged("/200")).await.body, "[]");
+        // Nor on a route that asks nobody, to a backend that believes it.
+        assert_eq!(ask(&mut h1(at).await, forged("/open")).await.body, "[]");
         worker.apply(&with(Deny::Status(429))).await;
         assert_eq!(once(at, "/401").await.status(), 429);
         let location = "https://login.test/?to=${urlencode(request.uri)}".to_owned();

@@ -26,7 +26,8 @@ pub(crate) struct Ready {
     pub(super) fail_open: bool,
     pub(super) allow: Allow,
     pub(super) deny: Deny,
-    pub(super) request_headers: Vec<HeaderName>,
+    /// No client may send one, on whatever route: a backend that believes them serves others, too.
+    pub(crate) request_headers: Vec<HeaderName>,
     pub(super) refusal_headers: Vec<HeaderName>,
     pub(super) cache: Option<Cache>,
     source: api::Authorizer,
