@@ -150,7 +150,8 @@ pub struct ServiceReport {
     pub rejected: Vec<(String, u64)>,
     /// Connections that the edge ended at a deadline, by which ("handshake", "header", "idle", "send", "age").
     pub timeouts: Vec<(String, u64)>,
-    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long").
+    /// Mirrored requests, by what became of them ("answered", "failed", "timeout", "busy", "too_long",
+    /// "incomplete").
     #[serde(default)]
     pub mirrored: Vec<(String, u64)>,
     /// Values of headers, made of variables, that no header can have.

@@ -245,6 +245,8 @@ reasons! {
         Busy = "busy",
         /// Not sent: its body is too long.
         TooLong = "too_long",
+        /// Not sent: the backend answered before the body was whole, or the client broke off.
+        Incomplete = "incomplete",
     }
 }
 

@@ -25,7 +25,8 @@ pub(in crate::http) struct Copying {
     room: usize,
     /// Bytes that are yet to come, where that is known: who sends them on stops there, and does not wait for their end.
     left: Option<u64>,
-    sending: Sending,
+    /// None: it was sent, or counted as given up.
+    sending: Option<Sending>,
 }
 
 /// What a copy is sent by.
@@ -73,12 +74,9 @@ pub(in crate::http) fn begin<B: http_body::Body>(
     *copy.headers_mut() = request.headers().clone();
     let sending = Sending { pool: pool.clone(), stats: stats.clone(), timeout: mirror.timeout, place };
     let (room, left) = (mirror.max_body as usize, request.body().size_hint().exact());
-    let mut copying = Copying { request: Some(copy), chunks: Vec::new(), room, left, sending };
+    let mut copying = Copying { request: Some(copy), chunks: Vec::new(), room, left, sending: Some(sending) };
     if request.body().is_end_stream() {
-        if let Some(request) = copying.request.take() {
-            let request = request.map(|()| RequestBody::empty());
-            tokio::task::spawn_local(copying.sending.send(request));
-        }
+        copying.send();
         return None;
     }
     Some(Rc::new(RefCell::new(copying)))
@@ -95,8 +93,7 @@ impl Copying {
                 true
             }
             None => {
-                self.sending.stats.mirrored.inc(Mirrored::TooLong);
-                self.request = None;
+                self.give_up(Mirrored::TooLong);
                 false
             }
         }
@@ -109,13 +106,27 @@ impl Copying {
 
     /// The body has passed whole.
     pub(in crate::http) fn whole(copying: Rc<RefCell<Copying>>) {
-        let Some(Copying { request: Some(request), chunks, sending, .. }) =
-            Rc::into_inner(copying).map(RefCell::into_inner)
-        else {
-            return;
-        };
-        let request = request.map(|()| RequestBody::copied(chunks));
-        tokio::task::spawn_local(sending.send(request));
+        copying.borrow_mut().send();
+    }
+
+    fn send(&mut self) {
+        if let (Some(request), Some(sending)) = (self.request.take(), self.sending.take()) {
+            let request = request.map(|()| RequestBody::copied(std::mem::take(&mut self.chunks)));
+            tokio::task::spawn_local(sending.send(request));
+        }
+    }
+
+    fn give_up(&mut self, outcome: Mirrored) {
+        if let Some(sending) = self.sending.take() {
+            sending.stats.mirrored.inc(outcome);
+        }
+    }
+}
+
+impl Drop for Copying {
+    /// The client broke off, or its backend answered without having read all of the body.
+    fn drop(&mut self) {
+        self.give_up(Mirrored::Incomplete);
     }
 }
 
