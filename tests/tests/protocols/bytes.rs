@@ -12,7 +12,7 @@ use lb_tests::process::Process;
 use lb_tests::programs::curl;
 use lb_tests::wait::{PATIENCE, wait_ok};
 
-use crate::peers::haproxy;
+use lb_tests::peers::haproxy_with as haproxy;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -9,7 +9,7 @@ use lb_tests::here::{Here, free_address};
 use lb_tests::lab::HOST;
 use lb_tests::programs::{curl, run};
 
-use crate::peers::{haproxy, nginx};
+use lb_tests::peers::{haproxy_with as haproxy, nginx};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -8,7 +8,6 @@ mod clients;
 mod expect;
 mod grpc;
 mod limits;
-mod peers;
 mod soak;
 mod websocket;
 

@@ -11,7 +11,7 @@ use lb_tests::lab::HOST;
 use lb_tests::programs::run_for;
 
 use crate::limits::counted;
-use crate::peers::nginx;
+use lb_tests::peers::nginx_with;
 
 /// Requests, where nothing else is said: some seconds of an unoptimised edge.
 const REQUESTS: u64 = 100_000;
@@ -33,7 +33,7 @@ fn soak() -> Result<()> {
     let here = Here::new()?;
     let (secure, clear, origin) = (free_address()?, free_address()?, free_address()?);
     let servers = format!("server {{ listen {origin}; location / {{ return 200 \"{}\"; }} }}\n", "x".repeat(1000));
-    let _nginx = nginx(here.folder(), &servers, origin)?;
+    let _nginx = nginx_with(here.folder(), "keepalive_requests 1000000;", &servers, origin)?;
     let edge = here.start(&format!(
         "{}[service.secure]\naddresses = [\"{secure}\"]\nmode = \"https\"\ncertificates = [\"lab\"]\npool = \"app\"\n\
          limits = {{ requests_per_second = 10000000, per_source_requests_per_second = 10000000, per_source_connections = 10000 }}\n\

@@ -209,7 +209,6 @@ impl Lookup for Facts<'_> {
     fn look(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
         let Facts { exchange, head, .. } = self;
         let client = &exchange.client;
-        let borrowed = |text: &'_ str| -> Option<Cow<'_, [u8]>> { Some(Cow::Owned(text.as_bytes().to_vec())) };
         match source {
             Source::ClientIp => text(exchange.client_ip()),
             Source::ClientPort => text(client.peer_address.port()),
@@ -227,11 +226,14 @@ impl Lookup for Facts<'_> {
                 let parts = [client.proto.as_bytes(), b"://", exchange.authority.as_bytes(), path.as_bytes()];
                 Some(parts.concat().into())
             }
-            Source::HttpVersion => borrowed(match head.version {
-                Version::HTTP_2 => "HTTP/2.0",
-                Version::HTTP_10 => "HTTP/1.0",
-                _ => "HTTP/1.1",
-            }),
+            Source::HttpVersion => {
+                let version = match head.version {
+                    Version::HTTP_2 => "HTTP/2.0",
+                    Version::HTTP_10 => "HTTP/1.0",
+                    _ => "HTTP/1.1",
+                };
+                Some(version.as_bytes().into())
+            }
             Source::Header(name) => head.headers.get(name).map(|value| value.as_bytes().into()),
             Source::QueryParameter(name) => self.query_parameter(name),
             Source::Cookie(name) => self.cookie(name).map(Cow::Borrowed),

@@ -179,7 +179,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token))
 }
 

@@ -206,9 +206,13 @@ fn a_callout_that_fails_lets_nobody_pass_unless_that_is_said() {
                 assert_eq!((answer.status(), answer.body.as_str()), want);
             }
         }
+        // With kept answers, too, one callout is one failure.
+        let rules = Authorizer { timeout: ms(50), cache: kept(10, 60_000, 60_000), ..authorizer(1) };
+        worker.apply(&guarded(at, backend.address, silent.address, rules)).await;
+        assert_eq!(ask(&mut h1(at).await, keyed("k")).await.status(), 403);
         let report = worker.report().await;
         let failures = &report.authorizers[0].failures;
-        assert!(failures.contains(&("timeout".into(), 2)) && failures.contains(&("broken".into(), 2)), "{failures:?}");
+        assert!(failures.contains(&("timeout".into(), 3)) && failures.contains(&("broken".into(), 2)), "{failures:?}");
     });
 }
 

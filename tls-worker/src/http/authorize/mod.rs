@@ -52,7 +52,10 @@ pub(super) async fn authorize(
     let verdict = match tokio::time::timeout(ready.timeout, verdict(exchange, ready, request, &stats)).await {
         Ok(verdict) => verdict,
         Err(_) => {
-            stats.failures.inc(CalloutFailure::Timeout);
+            // One that others wait for too is counted where it is made, once.
+            if ready.cache.is_none() {
+                stats.failures.inc(CalloutFailure::Timeout);
+            }
             Err(CalloutFailure::Timeout)
         }
     };

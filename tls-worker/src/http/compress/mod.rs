@@ -11,10 +11,11 @@ mod encoder;
 pub(crate) use body::Compressing;
 
 use super::body::ResponseBody;
+use super::headers::has_token;
 use crate::api::{Coding, Compression};
 use crate::stats::ServiceStats;
 use crate::thread::Thread;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ fn may(rules: &Compression, response: &Response<ResponseBody>) -> bool {
         .all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
     let untouchable = headers.contains_key(header::CONTENT_RANGE)
         || DIGESTS.iter().any(|name| headers.contains_key(*name))
-        || has_token(headers, &header::CACHE_CONTROL, "no-transform");
+        || has_token(headers, header::CACHE_CONTROL, "no-transform");
     let large = response.body().size_hint().exact().is_none_or(|n| n >= rules.min_size.into());
     has_body && is_plain && !untouchable && large && is_of(&rules.types, headers)
 }
@@ -98,13 +99,8 @@ fn is_of(types: &[String], headers: &HeaderMap) -> bool {
     })
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
-}
-
 fn vary(headers: &mut HeaderMap) {
-    if !has_token(headers, &header::VARY, "accept-encoding") && !has_token(headers, &header::VARY, "*") {
+    if !has_token(headers, header::VARY, "accept-encoding") && !has_token(headers, header::VARY, "*") {
         headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
 }
