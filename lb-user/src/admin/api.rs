@@ -20,6 +20,7 @@
 
 pub use super::api_certificates::*;
 pub use super::api_forward::*;
+pub use super::api_health::*;
 pub use super::api_sessions::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
@@ -261,6 +262,9 @@ pub struct BackendView {
     pub changed: bool,
     /// By forwarded service.
     pub forwarded: Vec<ForwardedView>,
+    /// Checks, answers and operators put together.
+    #[serde(flatten)]
+    pub standing: StandingView,
 }
 
 /// A change of a pool.

@@ -4,6 +4,7 @@
 pub mod api;
 mod api_certificates;
 mod api_forward;
+mod api_health;
 mod api_sessions;
 pub mod client;
 mod server;
@@ -14,6 +15,7 @@ mod tests;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_health;
 mod watch;
 
 pub use server::serve;
