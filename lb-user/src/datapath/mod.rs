@@ -173,6 +173,12 @@ pub trait Datapath: Send + 'static {
     /// Let go of everything without taking it out of the kernel: packets go where they went.
     fn leave(self);
 
+    /// An heir that was opened with [`Inherited::alive`] did not become ready, and has ended: take back what it changed,
+    /// and go on as before it. From its opening until then or until [`Self::leave`], nothing is changed here.
+    fn retake(&mut self) -> impl Future<Output = Result<(), DatapathError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Take everything out of the kernel again: programs, links, pins, routes.
     fn close(self) -> impl Future<Output = Result<(), DatapathError>> + Send;
 }
