@@ -71,9 +71,9 @@ pub enum RunError {
 pub async fn run(path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
     let workers = (0..).zip(&loaded.config.edge.cpus).map(|(index, cpu)| Worker { index, cpu: *cpu }).collect();
     if loaded.config.edge.datapath == DatapathKind::Sockets {
-        return serve(path, loaded, async |_| Ok(SocketsDatapath::new(workers))).await;
+        return serve(path, loaded, async |_| Ok(SocketsDatapath::open(workers, None))).await;
     }
-    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers)).await).await
+    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers), None).await).await
 }
 
 fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
