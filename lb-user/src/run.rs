@@ -10,7 +10,7 @@ use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Refusal};
+use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -130,7 +130,7 @@ pub async fn serve<D: Datapath>(
     let counts = Arc::new(ocsp::Counts::default());
     let (worker_side, agent_side) = ocsp::channel(&counts);
     let link = (worker_side, Arc::clone(&counts));
-    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello, link).await?;
+    let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
