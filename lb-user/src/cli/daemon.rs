@@ -1,6 +1,7 @@
 //! `bailey run` and `bailey check`: the verbs that read the config file themselves.
 
 use crate::config::{self, LoadError, Problems, Severity};
+use crate::privileges;
 use crate::run;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ pub(super) fn run(path: PathBuf) -> ExitCode {
         Err(error) => return failed(&error.to_string()),
     };
     run::log_to_stderr(&loaded.config.edge.log);
+    if let Err(error) = privileges::reduce_for_edge(&loaded.config) {
+        return failed(&error.to_string());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),

@@ -8,6 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Decapsulate until SIGINT or SIGTERM, then say what came of it.
 pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
     crate::run::log_to_stderr("info");
+    if let Err(error) = crate::privileges::reduce_for_decap() {
+        return failed(&error.to_string(), json);
+    }
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(until_told(options)),
         Err(error) => Err(RunError::Signals(error)),
@@ -17,15 +20,17 @@ pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
             print(counters, json);
             ExitCode::SUCCESS
         }
-        Err(error) if json => {
-            println!("{}", serde_json::json!({ "error": error.to_string() }));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("bailey: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error.to_string(), json),
     }
+}
+
+fn failed(error: &str, json: bool) -> ExitCode {
+    if json {
+        println!("{}", serde_json::json!({ "error": error }));
+    } else {
+        eprintln!("bailey: {error}");
+    }
+    ExitCode::FAILURE
 }
 
 async fn until_told(options: DecapOptions) -> Result<DecapCounters, RunError> {

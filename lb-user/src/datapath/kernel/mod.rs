@@ -111,6 +111,11 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    pub fn prepare() -> Result<(), DatapathError> {
+        pins::mount()
+    }
+
     /// Load, pin and attach everything; no service yet. On an error everything is taken out again.
     pub async fn open(options: KernelOptions) -> Result<Self, DatapathError> {
         let (pins, leftovers) = Pins::claim(&options.name)?;
