@@ -93,6 +93,9 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// What keeps it from the rest of the host, and is not in force; none: it has not said.
+    #[serde(default)]
+    pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
 }

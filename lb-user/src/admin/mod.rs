@@ -19,6 +19,7 @@ mod view_health;
 mod watch;
 
 pub use server::serve;
+pub(crate) use socket::GROUP;
 pub use socket::{AdminSocket, SocketError};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.

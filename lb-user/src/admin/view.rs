@@ -60,12 +60,21 @@ pub fn status(edge: &State) -> Status {
             uptime_seconds: worker.pid.and(worker.since).map(|since| since.elapsed().as_secs()),
             restarts: worker.restarts,
             last_error: worker.last_error.clone(),
+            unconfined: worker.report.confinement.as_ref().map(|confinement| confinement.missing.clone()),
             threads: threads.collect(),
         },
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
-        warnings: edge.warnings.iter().map(ToString::to_string).collect(),
+        warnings: warnings(edge),
     }
+}
+
+/// What serves, and could be better.
+fn warnings(edge: &State) -> Vec<String> {
+    let confinement = edge.worker.report.confinement.iter();
+    let unconfined = confinement.flat_map(|confinement| &confinement.missing);
+    let unconfined = unconfined.map(|lack| format!("the worker is confined less than it is meant to be: {lack}"));
+    edge.warnings.iter().map(ToString::to_string).chain(unconfined).collect()
 }
 
 /// All services.

@@ -201,7 +201,7 @@ fn script(dir: &tempfile::TempDir, text: &str) -> Probe {
 }
 
 #[tokio::test]
-async fn a_script_runs_as_its_user_with_a_clean_environment_and_no_way_to_more() {
+async fn a_script_runs_as_its_user_with_a_clean_environment() {
     let address = SocketAddr::from(([192, 0, 2, 1], 80));
     let dir = tempfile::tempdir().unwrap();
     let of = |text: &str| HealthCheck { timeout: LONG, port: Some(81), ..HealthCheck::new(script(&dir, text)) };
@@ -211,8 +211,6 @@ async fn a_script_runs_as_its_user_with_a_clean_environment_and_no_way_to_more()
     is(&ask(address, of("echo $1 $BAILEY_BACKEND $BAILEY_PORT $(env | wc -l)")).await, Found::Good, "one 192.0.2.1:80 81 ");
     let names = ask(address, of("env | cut -d= -f1 | grep -v BAILEY_ | sort | tr '\\n' ' '")).await;
     is(&names, Found::Good, "\"PATH PWD\"");
-    is(&ask(address, of("grep -c 'NoNewPrivs:.1' /proc/self/status")).await, Found::Good, "\"1\"");
-    is(&ask(address, of("grep CapEff /proc/self/status; id -G")).await, Found::Good, "script exit 0");
     if rustix::process::geteuid().is_root() {
         is(&ask(address, of("id -un; id -Gn | tr '\\n' ' '")).await, Found::Good, "\"nogroup\"");
         is(&ask(address, of("grep CapEff: /proc/self/status")).await, Found::Good, "0000000000000000");

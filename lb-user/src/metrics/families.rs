@@ -41,12 +41,17 @@ fn edge_families(edge: &State) -> Vec<Family> {
     up.add([], u64::from(edge.worker.pid.is_some()));
     let mut restarts = Family::counter("bailey_worker_restarts_total", "Worker processes started again.");
     restarts.add([], edge.worker.restarts);
+    let mut confined =
+        Family::gauge("bailey_worker_confined", "1 where every layer of the worker's confinement is in force.");
+    if let Some(confinement) = &edge.worker.report.confinement {
+        confined.add([], u64::from(confinement.missing.is_empty()));
+    }
     let mut generation = Family::gauge("bailey_config_generation", "Generation in force.");
     generation.add([], edge.generation);
     let mut reloads = Family::counter("bailey_config_reloads_total", "Reloads of the config file, by result.");
     reloads.add([("result", "applied".into())], edge.reloads.0);
     reloads.add([("result", "refused".into())], edge.reloads.1);
-    vec![build, up, restarts, generation, reloads]
+    vec![build, up, restarts, confined, generation, reloads]
 }
 
 fn packet_families(edge: &State) -> Vec<Family> {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report,
-    RequestReport, ServiceReport, SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Confinement, Histogram, PoolReport,
+    Report, RequestReport, ServiceReport, SessionReport, ThreadReport,
 };
 use tokio::time::Instant;
 
@@ -29,6 +29,7 @@ fn full() -> State {
     [0.0001, 0.3, 60.0].into_iter().for_each(|s| seconds.observe(s));
     let some = |word: &str| vec![(word.to_owned(), 2)];
     let report = Report {
+        confinement: Some(Confinement { missing: vec!["no Landlock".into()] }),
         threads: vec![ThreadReport { index: 0, cpu: Some(1), connections: 9, ..Default::default() }],
         services: vec![ServiceReport {
             service: "web".into(),
