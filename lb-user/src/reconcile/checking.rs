@@ -117,9 +117,7 @@ impl Checking {
         self.notes.retain(|key, _| self.counts.contains_key(key));
         let targets = Targets { most: config.edge.max_health_checks as usize, list };
         self.targets.send_if_modified(|before| {
-            let alike = before.list.len() == targets.list.len()
-                && before.list.iter().zip(&targets.list).all(|(a, b)| a.is_as(b));
-            let changed = before.most != targets.most || !alike;
+            let changed = !before.is_as(&targets);
             if changed {
                 *before = Arc::new(targets);
             }
