@@ -49,7 +49,9 @@ impl Targets {
             alike = same.then_some(pair);
             same && (&a.pool, a.address) == (&b.pool, b.address)
         };
-        self.most == other.most && self.list.len() == other.list.len() && self.list.iter().zip(&other.list).all(&mut same)
+        self.most == other.most
+            && self.list.len() == other.list.len()
+            && self.list.iter().zip(&other.list).all(&mut same)
     }
 }
 
