@@ -5,6 +5,7 @@ mod agents;
 mod overlay;
 mod plan;
 mod prefixes;
+mod recovered;
 mod serve;
 mod state;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use agents::{Agents, Refreshed, TlsNotes, Watched};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
+pub use recovered::Recovered;
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
 
 use crate::access_log::AccessLogs;
@@ -69,19 +71,21 @@ impl<D: Datapath> Reconciler<D> {
     pub async fn start(
         path: PathBuf,
         loaded: Loaded,
+        recovered: Recovered,
         mut datapath: D,
         launch: Launch,
         hello: Hello,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp).await {
+        let overlay = recovered.overlay(&loaded.config, SystemTime::now());
+        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, launch, hello, ocsp).await {
             Ok((observed, worker, keeper)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
-                    overlay: Overlay::default(),
+                    overlay,
                     health: BTreeMap::new(),
                     checks: BTreeMap::new(),
                     targets: watch::Sender::new(Vec::new()),
@@ -327,22 +331,25 @@ impl<D: Datapath> Reconciler<D> {
 
 async fn first_state<D: Datapath>(
     config: &Config,
+    overlay: &Overlay,
+    recovered: &Recovered,
     datapath: &mut D,
     launch: Launch,
     hello: Hello,
     (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
 ) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
-    let (overlay, health) = (Overlay::default(), Health::default());
+    let health = Health::default();
     let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
     // The first handshake has its staple, where one is stored that holds.
     let targets = agents::staple_targets(config);
     let stored = |store| staple::stored(&store, &targets, SystemTime::now());
     keeper.agents.staples = Arc::new(agents::store(config).map(stored).unwrap_or_default());
-    let intent = Intent { config, overlay: &overlay, health: &health, agents: &keeper.agents };
-    let plan = plan(intent, &Observed::default())?;
+    let intent = Intent { config, overlay, health: &health, agents: &keeper.agents };
+    let plan = plan(intent, &recovered.observed())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side).await?;
+    let worker =
+        supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
     match datapath.apply(&desired).await {
         Ok(listeners) => worker.listen(listeners).await?,
         Err(error) => {

@@ -116,8 +116,14 @@ impl Datapath for World {
         Description { datapath: "recording".into(), ..Default::default() }
     }
 
+    fn note(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn leave(self) {}
+
     async fn close(self) -> Result<(), DatapathError> {
-        self.note(Seen::Closed);
+        World::note(&self, Seen::Closed);
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Every verb of the command line: a table for people, JSON for programs, an exit code for scripts.
 
+mod terminal;
+
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_tests::client::Protocol;
 use lb_tests::edge::{Edge, cli_command};
-use lb_tests::harness::{lab, main as run, plain};
+use lb_tests::harness::{lab, main as run, plain, with};
 use lb_tests::lab::{Lab, VIP4};
 use lb_tests::need::binary;
 use lb_tests::wait::{PATIENCE, wait_for};
@@ -28,6 +30,11 @@ fn main() -> ExitCode {
         plain("without_a_daemon_the_error_names_the_socket", no_daemon),
         plain("completions_are_written_for_the_usual_shells", completions),
         plain("help_and_version_are_there", help),
+        plain("a_manual_page_is_written_for_each_verb", terminal::manual),
+        plain("colours_are_for_terminals_and_for_who_asks_for_them", terminal::colours),
+        with("a_terminal_has_colours_and_is_written_over", &["script"], terminal::a_terminal),
+        plain("what_is_watched_comes_again_until_the_daemon_ends", terminal::again),
+        plain("whoever_reads_no_further_is_no_error", terminal::no_reader),
     ])
 }
 
