@@ -5,15 +5,18 @@ pub mod api;
 mod api_certificates;
 mod api_forward;
 mod api_sessions;
+mod api_tools;
 pub mod client;
 mod server;
 mod sessions;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_top;
 mod watch;
 
 pub use server::serve;
