@@ -3,8 +3,8 @@
 use super::api::*;
 use super::view_certificates as tls_view;
 use super::view_forward as forward;
-use super::view_health as health;
 pub use super::view_forward::{MAX_RULES_SHOWN, rules};
+use super::view_health as health;
 use crate::config::Pool;
 use crate::datapath::Protocol;
 use crate::reconcile::{State, state};

@@ -49,7 +49,8 @@ pub(super) fn troubles(pool: &Pool, view: &PoolView) -> Vec<String> {
         troubles.push(format!("pool {:?} has no backend that may be chosen", pool.name));
     } else if up < least {
         let least = format!("fewer than its min_up of {least}");
-        troubles.push(format!("pool {:?} has {up} of {} backends that may be chosen, {least}", pool.name, view.row.total));
+        troubles
+            .push(format!("pool {:?} has {up} of {} backends that may be chosen, {least}", pool.name, view.row.total));
     }
     let unchecked = |backend: &BackendView| {
         let why = backend.standing.trouble.as_ref()?;

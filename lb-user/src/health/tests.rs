@@ -41,7 +41,11 @@ async fn server() -> Server {
 }
 
 fn http() -> HealthCheck {
-    HealthCheck { interval: Duration::from_millis(10), timeout: LONG, ..HealthCheck::new(Probe::Http(HttpProbe::default())) }
+    HealthCheck {
+        interval: Duration::from_millis(10),
+        timeout: LONG,
+        ..HealthCheck::new(Probe::Http(HttpProbe::default()))
+    }
 }
 
 fn target(pool: &str, address: SocketAddr, check: &Arc<HealthCheck>) -> Target {
@@ -109,8 +113,7 @@ async fn the_agent_tells_changes_and_only_changes() {
 async fn a_backend_of_ten_pools_is_asked_once_and_each_pool_is_told() {
     let server = server().await;
     // Equal, not the same: each pool's own.
-    let pools: Vec<Target> =
-        (0..10).map(|i| target(&format!("p{i}"), server.address, &Arc::new(http()))).collect();
+    let pools: Vec<Target> = (0..10).map(|i| target(&format!("p{i}"), server.address, &Arc::new(http()))).collect();
     let mut running = Running::of(pools.clone());
     let mut names = Vec::new();
     for _ in &pools {
@@ -214,7 +217,8 @@ async fn ten_thousand_backends_are_checked_with_bounded_sockets() {
     let first = began.elapsed();
     let ticks = || {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let fields: Vec<u64> = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
+        let fields: Vec<u64> =
+            stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
         fields.iter().sum::<u64>()
     };
     let done = || list.iter().map(|one| one.counts.read().good).sum::<u64>();

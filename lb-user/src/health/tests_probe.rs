@@ -90,11 +90,8 @@ async fn connections_that_are_refused_or_silent_are_told_apart() {
     let short = HealthCheck { timeout: Duration::from_millis(20), ..http(HttpProbe::default()) };
     is(&ask(address, short).await, Found::Bad, "no answer after ");
     // Another port, from an address of ours.
-    let elsewhere = HealthCheck {
-        port: Some(address.port()),
-        source: Some([127, 0, 0, 9].into()),
-        ..HealthCheck::new(Probe::Tcp)
-    };
+    let elsewhere =
+        HealthCheck { port: Some(address.port()), source: Some([127, 0, 0, 9].into()), ..HealthCheck::new(Probe::Tcp) };
     let seen = async { while silent.accept().await.unwrap().1.ip() != IpAddr::from([127, 0, 0, 9]) {} };
     let (outcome, ()) = tokio::join!(ask(closed, elsewhere), async { tokio::time::timeout(LONG, seen).await.unwrap() });
     is(&outcome, Found::Good, "connected");
@@ -177,7 +174,9 @@ async fn a_probe_over_tls_verifies_as_the_pool_says() {
 
 #[tokio::test]
 async fn a_proxy_header_that_tells_no_client_goes_ahead() {
-    for (version, header) in [(ProxyVersion::V1, "PROXY UNKNOWN\r\nGET"), (ProxyVersion::V2, "\r\n\r\n\0\r\nQUIT\n \0\0\0")] {
+    for (version, header) in
+        [(ProxyVersion::V1, "PROXY UNKNOWN\r\nGET"), (ProxyVersion::V2, "\r\n\r\n\0\r\nQUIT\n \0\0\0")]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = tokio::spawn(async move {
@@ -208,18 +207,24 @@ async fn a_script_runs_as_its_user_with_a_clean_environment() {
     is(&ask(address, of("echo fine")).await, Found::Good, "script exit 0, \"fine\" after ");
     is(&ask(address, of("echo no >&2; exit 3")).await, Found::Bad, "script exit 3, \"no\"");
     is(&ask(address, of("kill -9 $$")).await, Found::Bad, "signal 9");
-    is(&ask(address, of("echo $1 $BAILEY_BACKEND $BAILEY_PORT $(env | wc -l)")).await, Found::Good, "one 192.0.2.1:80 81 ");
+    is(
+        &ask(address, of("echo $1 $BAILEY_BACKEND $BAILEY_PORT $(env | wc -l)")).await,
+        Found::Good,
+        "one 192.0.2.1:80 81 ",
+    );
     let names = ask(address, of("env | cut -d= -f1 | grep -v BAILEY_ | sort | tr '\\n' ' '")).await;
     is(&names, Found::Good, "\"PATH PWD\"");
     if rustix::process::geteuid().is_root() {
         is(&ask(address, of("id -un; id -Gn | tr '\\n' ' '")).await, Found::Good, "\"nogroup\"");
         is(&ask(address, of("grep CapEff: /proc/self/status")).await, Found::Good, "0000000000000000");
-        let nobody = Probe::Script(ScriptProbe { program: "/bin/true".into(), arguments: vec![], user: "no-such-user".into() });
+        let nobody =
+            Probe::Script(ScriptProbe { program: "/bin/true".into(), arguments: vec![], user: "no-such-user".into() });
         is(&ask(address, HealthCheck::new(nobody)).await, Found::Unable, "no user \"no-such-user\"");
     }
     // What it says without end is read and forgotten.
     is(&ask(address, of("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end")).await, Found::Good, "script exit 0");
-    let missing = Probe::Script(ScriptProbe { program: "/nonexistent".into(), arguments: vec![], user: "nobody".into() });
+    let missing =
+        Probe::Script(ScriptProbe { program: "/nonexistent".into(), arguments: vec![], user: "nobody".into() });
     is(&ask(address, HealthCheck::new(missing)).await, Found::Unable, "No such file");
 }
 
@@ -238,7 +243,8 @@ async fn a_script_is_killed_at_its_deadline_with_all_that_it_started() {
     };
     let gone = async |pids: &std::path::Path, started: usize| {
         let began = Instant::now();
-        while alive(pids) > 0 || std::fs::read_to_string(pids).unwrap_or_default().split_whitespace().count() < started {
+        while alive(pids) > 0 || std::fs::read_to_string(pids).unwrap_or_default().split_whitespace().count() < started
+        {
             assert!(began.elapsed() < LONG, "{} live", alive(pids));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -3,8 +3,8 @@
 
 use super::family::{Family, Labels};
 use super::{
-    families_authorizer, families_compression, families_edge, families_forward, families_health, families_http, families_log,
-    families_pool, families_routes, families_session, families_tls,
+    families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
+    families_log, families_pool, families_routes, families_session, families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};

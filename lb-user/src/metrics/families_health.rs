@@ -34,7 +34,8 @@ pub(super) fn families(edge: &State) -> Vec<Family> {
         gauge.add([], value);
         families.push(gauge);
     }
-    let mut late = Family::counter("bailey_health_checks_late_total", "Checks begun over a second after they were due.");
+    let mut late =
+        Family::counter("bailey_health_checks_late_total", "Checks begun over a second after they were due.");
     late.add([], busy.late());
     families.push(late);
     let mut least = Family::gauge("bailey_pool_min_up", "Backends of a pool that are to be up at least.");

@@ -18,8 +18,8 @@ mod tests_pure;
 mod tickets;
 
 use agents::Keeper;
-use checking::Checking;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+use checking::Checking;
 pub use checking::{HealthNote, Past};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};

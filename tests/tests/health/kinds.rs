@@ -53,11 +53,23 @@ fn http() -> Result<()> {
             true,
             "HTTP 200",
         ),
-        of("h2c", web.h2c, "type = \"http\"\nprotocol = \"h2\"\npath = \"/protocol\"\nbody = \"HTTP/2.0\"", true, "HTTP 200"),
+        of(
+            "h2c",
+            web.h2c,
+            "type = \"http\"\nprotocol = \"h2\"\npath = \"/protocol\"\nbody = \"HTTP/2.0\"",
+            true,
+            "HTTP 200",
+        ),
         of("noth2", web.http, "type = \"http\"\nprotocol = \"h2\"", false, "HTTP: "),
         of("https", web.tls, "type = \"https\"\npath = \"/protocol\"\nbody = \"HTTP/1.1\"", true, "HTTP 200").keys(TLS),
-        of("h2", web.tls, "type = \"https\"\nprotocol = \"h2\"\npath = \"/protocol\"\nbody = \"HTTP/2.0\"", true, "HTTP 200")
-            .keys(TLS),
+        of(
+            "h2",
+            web.tls,
+            "type = \"https\"\nprotocol = \"h2\"\npath = \"/protocol\"\nbody = \"HTTP/2.0\"",
+            true,
+            "HTTP 200",
+        )
+        .keys(TLS),
         of("tls", web.tls, "type = \"tls\"", true, "TLS handshake").keys(TLS),
         of("name", web.tls, "type = \"tls\"\ntls = { ca = \"ca.pem\", server_name = \"x.test\" }", false, "TLS: "),
         of("nottls", web.http, "type = \"tls\"", false, "TLS: ").keys(TLS),

@@ -15,7 +15,11 @@ use crate::site::backends;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        with("a_backend_that_flaps_under_load_loses_no_request_and_leaves_its_history", &["nginx", "wrk", "curl"], flapping),
+        with(
+            "a_backend_that_flaps_under_load_loses_no_request_and_leaves_its_history",
+            &["nginx", "wrk", "curl"],
+            flapping,
+        ),
         plain("a_backend_of_ten_pools_is_asked_once_and_a_reload_keeps_what_is_known", shared),
         with("checks_answers_and_operators_are_put_together_by_one_rule", &["curl"], standing),
         plain("what_the_edge_cannot_check_stays_as_it_is_and_is_told", unable),
@@ -169,7 +173,10 @@ fn unable() -> Result<()> {
     let one = backends(&edge, "app")?.first().context("no backend")?.clone();
     ensure!(one["state"] == "up" && one["health"] == "unknown" && one["takes_part"] == "yes", "{one}");
     let status = edge.cli(&["status"])?;
-    ensure!(status.code == Some(1) && status.stdout.contains("cannot be checked: no socket at 192.0.2.77"), "{status:?}");
+    ensure!(
+        status.code == Some(1) && status.stdout.contains("cannot be checked: no socket at 192.0.2.77"),
+        "{status:?}"
+    );
     let lines = edge.log().matches("cannot be checked").count();
     ensure!(lines == 1, "{lines} lines in the log");
     Ok(())

@@ -94,7 +94,9 @@ server.wait_for_termination()
     let (at, tls) = (free_address()?, free_address()?);
     here.authority.issue(here.folder(), "grpc", &["grpc.test"])?;
     let mut command = Command::new(venv()?.join("bin/python"));
-    command.args(["-c", SERVER, &at.to_string(), &tls.to_string()]).args([here.file("grpc.pem"), here.file("grpc.key")]);
+    command
+        .args(["-c", SERVER, &at.to_string(), &tls.to_string()])
+        .args([here.file("grpc.pem"), here.file("grpc.key")]);
     let process = ready(Process::start("grpc", here.folder(), &mut command)?, tls)?;
     Ok((Server { at, process }, tls))
 }

@@ -31,7 +31,9 @@ impl Case {
 
     fn text(&self) -> String {
         let Case { pool, backend, keys, health, .. } = self;
-        format!("[pool.{pool}]\nbackends = [\"{backend}\"]\n{keys}\n[pool.{pool}.health]\ninterval = \"200ms\"\n{health}\n")
+        format!(
+            "[pool.{pool}]\nbackends = [\"{backend}\"]\n{keys}\n[pool.{pool}.health]\ninterval = \"200ms\"\n{health}\n"
+        )
     }
 }
 
@@ -54,7 +56,10 @@ pub(crate) fn as_expected(edge: &Edge<'_>, cases: &[Case]) -> Result<()> {
             let shown = backends(edge, case.pool)?;
             let one = shown.first().context("no backend")?;
             let word = if case.up { "up" } else { "down" };
-            ensure!(one["health"] == word && one["cause"].as_str().is_some_and(|cause| cause.contains(case.says)), "{one}");
+            ensure!(
+                one["health"] == word && one["cause"].as_str().is_some_and(|cause| cause.contains(case.says)),
+                "{one}"
+            );
             Ok(())
         })?;
     }

@@ -67,9 +67,18 @@ const KEYS: [(&str, &[Kind]); 21] = [
     ("command", &[Kind::Script]),
     ("user", &[Kind::Script]),
     ("tls", STREAMS),
-    ("address", &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Icmp, Kind::Ldap, Kind::Grpc]),
-    ("port", &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Ldap, Kind::Grpc, Kind::Script]),
-    ("source", &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Icmp, Kind::Ldap, Kind::Grpc]),
+    (
+        "address",
+        &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Icmp, Kind::Ldap, Kind::Grpc],
+    ),
+    (
+        "port",
+        &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Ldap, Kind::Grpc, Kind::Script],
+    ),
+    (
+        "source",
+        &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Text, Kind::Dns, Kind::Icmp, Kind::Ldap, Kind::Grpc],
+    ),
 ];
 
 /// What a check takes from its pool where it says nothing itself.
@@ -181,8 +190,11 @@ fn tell_of_others(kind: Kind, section: &Section<'_>, p: &mut Problems) {
     for (key, kinds) in KEYS.iter().filter(|(key, kinds)| !kinds.contains(&kind) && section.has(key)) {
         let whose: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", word(*kind))).collect();
         p.push(
-            Problem::error(section.span_of(key), format!("`{key}` does not belong to checks of type \"{}\"", word(kind)))
-                .help(format!("it is for {}; remove it", whose.join(", "))),
+            Problem::error(
+                section.span_of(key),
+                format!("`{key}` does not belong to checks of type \"{}\"", word(kind)),
+            )
+            .help(format!("it is for {}; remove it", whose.join(", "))),
         );
     }
 }

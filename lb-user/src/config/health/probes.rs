@@ -43,7 +43,8 @@ fn headers(section: &mut Section<'_>, p: &mut Problems) -> Vec<(String, String)>
     let Some(table) = section.section(p, "headers") else { return Vec::new() };
     let mut headers = Vec::new();
     for (name, value) in table.entries() {
-        let known = scalar::header_name(name.value).and_then(words::free).map_err(|wrong| p.push(wrong.at(name.span))).ok();
+        let known =
+            scalar::header_name(name.value).and_then(words::free).map_err(|wrong| p.push(wrong.at(name.span))).ok();
         let Some(text) = string(p, value, name.value) else { continue };
         if hyper::header::HeaderValue::from_str(text.value).is_err() {
             p.push(
@@ -63,7 +64,11 @@ fn headers(section: &mut Section<'_>, p: &mut Problems) -> Vec<(String, String)>
     headers
 }
 
-pub(super) fn exchange(section: &mut Section<'_>, kind: Option<Kind>, p: &mut Problems) -> (TextProbe, Option<DnsProbe>) {
+pub(super) fn exchange(
+    section: &mut Section<'_>,
+    kind: Option<Kind>,
+    p: &mut Problems,
+) -> (TextProbe, Option<DnsProbe>) {
     let transport = section.choice(p, "transport", &[("tcp", false), ("udp", true)]);
     let send = section.parsed(p, "send", words::bytes).map(|at| at.value);
     let name = section.parsed(p, "query", words::query).map(|at| at.value);
@@ -109,7 +114,8 @@ pub(super) fn ldap(section: &mut Section<'_>, p: &mut Problems, files: &mut File
     });
     // RFC 4513, 5.1.2: a name without a password is taken by many servers, and says nothing about either.
     if bind_dn.is_empty() != file.is_none() && section.has("bind_dn") | section.has("password_file") {
-        let (there, lacks) = if bind_dn.is_empty() { ("password_file", "bind_dn") } else { ("bind_dn", "password_file") };
+        let (there, lacks) =
+            if bind_dn.is_empty() { ("password_file", "bind_dn") } else { ("bind_dn", "password_file") };
         p.push(
             Problem::error(section.span_of(there), format!("`{there}` without `{lacks}`"))
                 .help("write both, or neither for an anonymous bind"),
@@ -118,7 +124,12 @@ pub(super) fn ldap(section: &mut Section<'_>, p: &mut Problems, files: &mut File
     LdapProbe { bind_dn, password }
 }
 
-pub(super) fn script(section: &mut Section<'_>, kind: Option<Kind>, host: &Host, p: &mut Problems) -> Option<ScriptProbe> {
+pub(super) fn script(
+    section: &mut Section<'_>,
+    kind: Option<Kind>,
+    host: &Host,
+    p: &mut Problems,
+) -> Option<ScriptProbe> {
     let user = section.string(p, "user");
     if let Some(at) = user.as_ref().filter(|at| !(host.user_exists)(at.value)) {
         p.push(

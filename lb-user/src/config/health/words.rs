@@ -101,7 +101,10 @@ pub(super) fn password(bytes: &[u8]) -> Result<Vec<Secret>, Bad> {
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() || line.contains(&b'\n') || line.len() > MAX_TEXT {
-        return Err(Bad { message: "it is not one line with a password".into(), help: "write the password alone".into() });
+        return Err(Bad {
+            message: "it is not one line with a password".into(),
+            help: "write the password alone".into(),
+        });
     }
     Ok(vec![Secret::new(line.to_vec())])
 }

@@ -24,7 +24,10 @@ fn every_type_says_what_it_asks() {
         ),
         ("type = \"https\"\ntls = { verify = false }", "http GET / over TLS every 5s, rise 1, fall 3"),
         ("type = \"text\"\nexpect = \"\"", "text every 5s, rise 1, fall 3"),
-        ("type = \"text\"\ntransport = \"udp\"\nsend = \"a\"\nexpect = \"b\"", "text over UDP every 5s, rise 1, fall 3"),
+        (
+            "type = \"text\"\ntransport = \"udp\"\nsend = \"a\"\nexpect = \"b\"",
+            "text over UDP every 5s, rise 1, fall 3",
+        ),
         ("type = \"dns\"\nquery = \"a.example.\"\nrecord = \"AAAA\"", "dns a.example AAAA every 5s, rise 1, fall 3"),
         ("type = \"icmp\"\naddress = \"192.0.2.1\"", "icmp at 192.0.2.1 every 5s, rise 1, fall 3"),
         (
@@ -50,9 +53,11 @@ fn keys_have_their_place() {
     assert_eq!(http.source, Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2])));
     assert_eq!(http.destination("10.0.0.1:80".parse().unwrap()), "[2001:db8::1]:80".parse().unwrap());
 
-    let text = check(r#"type = "text"
+    let text = check(
+        r#"type = "text"
         send = 'PING\r\n\x00\\'
-        expect = "+PONG""#);
+        expect = "+PONG""#,
+    );
     let expected = TextProbe { udp: false, send: b"PING\r\n\0\\".to_vec(), expect: b"+PONG".to_vec() };
     assert_eq!(text.probe, Probe::Text(expected));
     let script = check("type = \"script\"\ncommand = \"/bin/true\"\nuser = \"bailey\"");
@@ -88,7 +93,12 @@ fn each_mistake_of_a_check_is_told_at_its_place() {
     for (health, span, message, help) in [
         ("type = \"ftp\"", "ftp", "none of \"tcp\"", "write one of"),
         ("interval = \"5s\"", "health", "lacks the key `type`", "type = \"tcp\""),
-        ("type = \"tcp\"\npath = \"/\"", "/", "`path` does not belong to checks of type \"tcp\"", "\"http\", \"https\""),
+        (
+            "type = \"tcp\"\npath = \"/\"",
+            "/",
+            "`path` does not belong to checks of type \"tcp\"",
+            "\"http\", \"https\"",
+        ),
         ("type = \"icmp\"\nport = 1", "1", "`port` does not belong", "remove it"),
         ("type = \"tcp\"\njitter = 60", "60", "out of bounds", "0 to 50"),
         ("type = \"http\"\nmethod = \"HEAD\"\nbody = \"x\"", "x", "HEAD has no body", "GET"),
@@ -97,7 +107,12 @@ fn each_mistake_of_a_check_is_told_at_its_place() {
         ("type = \"text\"", "health", "lacks the key `expect`", "type = \"tcp\""),
         ("type = \"text\"\ntransport = \"udp\"\nexpect = \"\"", "health", "lacks the key `send`", "over UDP"),
         ("type = \"text\"\nexpect = 'a\\q'", "a\\q", "begins nothing", "single quotes"),
-        ("type = \"text\"\nsend = \"a\"\nexpect = \"\"\ntransport = \"udp\"\ntls = true", "true", "no TLS over UDP", "remove"),
+        (
+            "type = \"text\"\nsend = \"a\"\nexpect = \"\"\ntransport = \"udp\"\ntls = true",
+            "true",
+            "no TLS over UDP",
+            "remove",
+        ),
         ("type = \"tls\"\ntls = false", "false", "another check", "type = \"tcp\""),
         ("type = \"dns\"", "health", "lacks the key `query`", "example.com"),
         ("type = \"dns\"\nquery = \"a\"\nrecord = \"Q\"", "Q", "no type of record", "\"A\""),

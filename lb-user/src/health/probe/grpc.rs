@@ -72,7 +72,9 @@ pub fn judge(status: Option<&[u8]>, body: &[u8]) -> (bool, String) {
         None => return (false, "gRPC: no status".into()),
     }
     let message = match body.split_at_checked(5) {
-        Some(([0, length @ ..], message)) if length == u32::try_from(message.len()).unwrap_or(0).to_be_bytes() => message,
+        Some(([0, length @ ..], message)) if length == u32::try_from(message.len()).unwrap_or(0).to_be_bytes() => {
+            message
+        }
         _ => return (false, "gRPC: no message that could be read".into()),
     };
     match HealthCheckResponse::decode(message) {

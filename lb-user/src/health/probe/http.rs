@@ -99,5 +99,9 @@ async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Answer {
             None => break,
         }
     }
-    Ok(if search.found() { (true, format!("{said} with its text")) } else { (false, format!("{said}, {}", search.lacks())) })
+    Ok(if search.found() {
+        (true, format!("{said} with its text"))
+    } else {
+        (false, format!("{said}, {}", search.lacks()))
+    })
 }

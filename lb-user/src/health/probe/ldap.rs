@@ -34,7 +34,9 @@ pub(super) async fn ask(question: Question<'_>, probe: &LdapProbe) -> Answer {
         }
     };
     // As the protocol wants it; whether it is heard changes nothing.
-    let _ = stream.write_all(&message(Tag::Null(Null { id: UNBIND_REQUEST, class: TagClass::Application, inner: () }), 2)?).await;
+    let _ = stream
+        .write_all(&message(Tag::Null(Null { id: UNBIND_REQUEST, class: TagClass::Application, inner: () }), 2)?)
+        .await;
     let _ = stream.shutdown().await;
     Ok(answer)
 }
