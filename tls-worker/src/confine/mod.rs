@@ -24,14 +24,14 @@ const LANDLOCK: ABI = ABI::V7;
 pub fn confine() -> io::Result<Confinement> {
     set_no_new_privs(true)?;
     let mut missing = privileges();
-    match landlock() {
+    match no_files() {
         Ok(None) => {}
         Ok(Some(lack)) => missing.push(lack),
         Err(error) => missing.push(format!("files can be opened: Landlock: {error}")),
     }
     // Last: what comes before needs calls that are refused from here on.
-    if let Err(error) = seccomp::apply() {
-        missing.push(format!("system calls are not filtered: seccomp: {error}"));
+    if let Err(error) = few_calls() {
+        missing.push(format!("system calls are not filtered: {error}"));
     }
     Ok(Confinement { missing })
 }
@@ -49,9 +49,9 @@ fn privileges() -> Vec<String> {
     missing
 }
 
-/// No file, no listener, no signal and no abstract socket of others; what of that the kernel cannot do.
-fn landlock() -> Result<Option<String>, RulesetError> {
-    let status = Ruleset::default()
+/// No file, no listener, no signal to others and no abstract socket of theirs. Says why, where the kernel has no Landlock.
+pub fn no_files() -> Result<Option<String>, RulesetError> {
+    let done = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
         // Listeners are handed over. Where it connects to is the config's to say, and no list of ports.
@@ -59,9 +59,9 @@ fn landlock() -> Result<Option<String>, RulesetError> {
         .scope(Scope::from_all(LANDLOCK))?
         .create()?
         .restrict_self()?;
-    Ok(match (status.ruleset, status.landlock) {
-        (RulesetStatus::FullyEnforced, _) => None,
-        (RulesetStatus::PartiallyEnforced, _) => None,
+    Ok(match (done.ruleset, done.landlock) {
+        // In part: an older kernel, which opens no file either.
+        (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, _) => None,
         (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
             Some("files can be opened: Landlock is not enabled; add `landlock` to the kernel's `lsm=` list".into())
         }
@@ -69,4 +69,9 @@ fn landlock() -> Result<Option<String>, RulesetError> {
             Some("files can be opened: this kernel has no Landlock (CONFIG_SECURITY_LANDLOCK)".into())
         }
     })
+}
+
+/// No system call that a worker has no use for.
+pub fn few_calls() -> io::Result<()> {
+    seccomp::apply().map_err(|error| io::Error::other(format!("seccomp: {error}")))
 }
