@@ -48,6 +48,9 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("dig", &["bind9-dnsutils", "dnsutils"]),
     tool("dnsmasq", &["dnsmasq-base"]),
     tool("nft", &["nftables"]),
+    // For packages, and to try them.
+    tool("strip", &["binutils"]),
+    tool("systemd-analyze", &["systemd"]),
 ];
 
 /// Packages with a compiler and its sources.
