@@ -133,7 +133,7 @@ pub async fn serve<D: Datapath>(
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
     let staples = ocsp::StapleAgent {
         ask: ocsp::Responders,
         targets: reconciler.staple_targets(),

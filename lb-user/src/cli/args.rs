@@ -3,6 +3,7 @@
 use super::again;
 use super::args_cert::CertFileVerb;
 use super::args_session::SessionVerb;
+use super::args_tools::{TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -112,6 +113,16 @@ pub(super) enum Verb {
         #[arg(long)]
         generic: bool,
     },
+    /// Services, pools and backends by what they do now
+    Top(TopArgs),
+    /// The way of a client's packets and request through the edge, step by step; exit code 1 when it does not arrive
+    Trace(TraceArgs),
+    /// Whether this host can be an edge: kernel, BPF, capabilities, limits, settings, interfaces, files, clock, state, daemon
+    Doctor {
+        /// Config file; otherwise /etc/bailey/bailey.toml where it is there
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Read the config file again: all of it, or none
     Reload,
     /// Print completions for a shell
@@ -168,7 +179,7 @@ pub(super) struct RouteTest {
     pub(super) sni: Option<String>,
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write 'NAME: VALUE'")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
@@ -299,7 +310,7 @@ pub(super) struct Destination {
     pub(super) protocol: Protocol,
 }
 
-fn destination(text: &str) -> Result<Destination, String> {
+pub(super) fn destination(text: &str) -> Result<Destination, String> {
     let (address, protocol) = match text.rsplit_once('/') {
         Some((address, "tcp")) => (address, Protocol::Tcp),
         Some((address, "udp")) => (address, Protocol::Udp),

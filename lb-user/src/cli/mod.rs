@@ -4,9 +4,11 @@ mod again;
 mod args;
 mod args_cert;
 mod args_session;
+mod args_tools;
 mod cert;
 mod daemon;
 mod decap;
+mod doctor;
 mod live;
 mod man;
 mod route;
@@ -17,8 +19,11 @@ mod table;
 mod table_cert;
 mod table_certificates;
 mod table_forward;
+mod table_health;
 #[cfg(test)]
 mod tests;
+mod top;
+mod trace;
 mod verbs;
 
 use crate::datapath::DecapOptions;
@@ -43,6 +48,7 @@ pub fn main() -> ExitCode {
         Verb::Cert(CertVerb::Files(verb)) => cert::run(verb, cli.json),
         Verb::Route(RouteVerb::Test(test)) => route::test(&test, cli.json),
         Verb::Completions { shell } => man::completions(shell),
+        Verb::Doctor { config } => doctor::run(config, &cli.socket, cli.json),
         Verb::Man { directory } => man::pages(&directory, cli.json),
         verb => verbs::ask(verb, &cli.socket, cli.json, cli.watch),
     }

@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{again, live, say, screen, sessions, table, table_certificates, table_forward};
+use super::{again, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
@@ -22,7 +22,10 @@ pub(super) fn ask(verb: Verb, socket: &Path, json: bool, watch: Option<Duration>
         return runtime.block_on(again::again(&verb, every, &client, &Out::again(json, again::title(every))));
     }
     let out = Out::new(json);
-    let goes_on = matches!(verb, Verb::Watch { .. } | Verb::Pool(PoolVerb::Drain { wait: true, .. }));
+    let goes_on = matches!(
+        verb,
+        Verb::Watch { .. } | Verb::Top(_) | Verb::Trace(_) | Verb::Pool(PoolVerb::Drain { wait: true, .. })
+    );
     let work = carry_out(verb, &client, &out);
     let done = runtime.block_on(async { if goes_on { work.await } else { say::patiently(work).await } });
     done.unwrap_or_else(|error| out.refused(&error))
@@ -58,6 +61,8 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         Verb::Watch { service, verdict, count } => {
             return live::watch(&WatchRequest { service, verdict }, count, client, out).await;
         }
+        Verb::Top(args) => return top::top(&args, client, out).await,
+        Verb::Trace(args) => return trace::trace(args, client, out).await,
         Verb::Reload => {
             let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
             out.show(&reloaded, |reloaded| {
@@ -71,7 +76,8 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         | Verb::Route(_)
         | Verb::Decap { .. }
         | Verb::Completions { .. }
-        | Verb::Man { .. } => {}
+        | Verb::Man { .. }
+        | Verb::Doctor { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

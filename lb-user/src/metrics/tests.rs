@@ -20,13 +20,7 @@ use tokio::time::Instant;
 fn full() -> State {
     let backend = SocketAddr::from(([10, 0, 0, 1], 80));
     let mut config = testing::config(&["web"], [(backend, 3)].into());
-    config.pools[0].health = Some(HealthCheck {
-        probe: Probe::Tcp,
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        rise: 1,
-        fall: 1,
-    });
+    config.pools[0].health = Some(HealthCheck::new(Probe::Tcp).into());
     let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain).unwrap();
     let health = Default::default();
     let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() };
@@ -111,8 +105,9 @@ fn full() -> State {
         config: config.into(),
         warnings: [].into(),
         overlay,
-        health: [(key.clone(), HealthNote { up: false, cause: "x".into(), since: Instant::now() })].into(),
+        health: [(key.clone(), HealthNote::new(false, "x".into(), Instant::now(), None))].into(),
         checks: [(key, std::sync::Arc::new(Counts::default()))].into(),
+        checking: Default::default(),
         generation: 7,
         ids: plan.ids,
         datapath: Description::default(),

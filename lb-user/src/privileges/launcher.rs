@@ -65,6 +65,11 @@ pub fn signal(process: u32, signal: Signal) -> io::Result<()> {
     at_launcher(move || send(pid, signal))?
 }
 
+/// Send a signal to a group of processes whose first one is ours and has not been waited for.
+pub fn signal_group(leader: Pid, signal: Signal) -> io::Result<()> {
+    at_launcher(move || send_group(leader, signal))?
+}
+
 /// On a thread of its own.
 fn bare(handle: &Handle, mut command: Command) -> io::Result<Child> {
     bound(CapabilitySet::empty())?;
@@ -82,6 +87,11 @@ fn spawn_here(command: &mut Command) -> io::Result<Child> {
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 fn send(pid: Pid, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+fn send_group(leader: Pid, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process_group(leader, signal)?)
 }
 
 /// Where nothing was given up, here.

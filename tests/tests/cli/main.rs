@@ -1,6 +1,7 @@
 //! Every verb of the command line: a table for people, JSON for programs, an exit code for scripts.
 
 mod terminal;
+mod tools;
 
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
@@ -27,6 +28,11 @@ fn main() -> ExitCode {
         lab("wrong_arguments_exit_2_and_refused_ones_1", wrong),
         lab("rules_are_added_listed_and_removed", rules),
         lab("watch_refuses_what_is_not_there", watch),
+        plain("a_doctor_looks_at_host_config_and_daemon", tools::of_sockets),
+        lab("a_doctor_has_the_kernel_take_the_programs", tools::of_the_kernel),
+        lab("top_tells_what_happens_a_second", tools::top),
+        plain("a_trace_tells_the_way_of_a_request_and_where_it_ends", tools::trace),
+        lab("a_trace_goes_on_with_what_is_dropped", tools::trace_live),
         plain("without_a_daemon_the_error_names_the_socket", no_daemon),
         plain("completions_are_written_for_the_usual_shells", completions),
         plain("help_and_version_are_there", help),
