@@ -14,6 +14,7 @@ mod tests;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_names;
 mod watch;
 
 pub use server::serve;

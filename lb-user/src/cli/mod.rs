@@ -6,6 +6,7 @@ mod args_session;
 mod cert;
 mod daemon;
 mod decap;
+mod drain;
 mod live;
 mod route;
 mod sessions;
@@ -13,6 +14,7 @@ mod table;
 mod table_cert;
 mod table_certificates;
 mod table_forward;
+mod table_names;
 #[cfg(test)]
 mod tests;
 mod verbs;

@@ -5,6 +5,7 @@ mod authorizer;
 mod clients;
 mod forward;
 mod limits;
+mod names;
 mod persistence;
 mod pool;
 mod refresh;

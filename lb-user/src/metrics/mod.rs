@@ -7,6 +7,7 @@ mod families_edge;
 mod families_forward;
 mod families_http;
 mod families_log;
+mod families_names;
 mod families_pool;
 mod families_routes;
 mod families_session;
