@@ -11,7 +11,7 @@ use crate::health;
 use crate::metrics;
 use crate::names::{self, NamesAgent};
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Refusal};
+use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -72,9 +72,9 @@ pub enum RunError {
 pub async fn run(path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
     let workers = (0..).zip(&loaded.config.edge.cpus).map(|(index, cpu)| Worker { index, cpu: *cpu }).collect();
     if loaded.config.edge.datapath == DatapathKind::Sockets {
-        return serve(path, loaded, async |_| Ok(SocketsDatapath::new(workers))).await;
+        return serve(path, loaded, async |_| Ok(SocketsDatapath::open(workers, None))).await;
     }
-    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers)).await).await
+    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers), None).await).await
 }
 
 fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
@@ -92,9 +92,8 @@ fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
 }
 
 /// Log to standard error, by `[edge] log`.
-pub fn log_to_stderr(filter: &str) {
+pub fn log_to_stderr(filter: &str, color: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
 }
 
@@ -133,12 +132,12 @@ pub async fn serve<D: Datapath>(
     let link = (worker_side, Arc::clone(&counts));
     let resolved = Resolved::first(&loaded.config).await;
     let loaded = Loaded { config: loaded.config.resolved(&resolved), ..loaded };
-    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello, link).await?;
+    let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
     let reconciler = reconciler.with_names(resolved);
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
     let staples = ocsp::StapleAgent {
         ask: ocsp::Responders,
         targets: reconciler.staple_targets(),

@@ -32,7 +32,7 @@ async fn drained(slots: u32, packets: u64) -> (Result<ExitCode, ClientError>, Du
     let (_dir, client) = daemon(slots, packets);
     let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap() };
     let start = Instant::now();
-    let result = drain(&at, Some(Duration::from_secs(30)), &client, &Out { json: true }).await;
+    let result = drain(&at, Some(Duration::from_secs(30)), &client, &Out::new(true)).await;
     (result, start.elapsed())
 }
 

@@ -1,10 +1,9 @@
 //! `bailey watch`: goes on for a while.
 
-use super::table_forward;
 use super::verbs::Out;
+use super::{say, table_forward};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -18,12 +17,11 @@ pub(super) async fn watch(
     let mut left = count;
     let ended = client
         .watch(request, |line| {
-            let text = match out.json {
-                true => serde_json::to_string(&line).unwrap_or_default(),
-                false => table_forward::seen(&line),
-            };
             // Whoever reads this may have seen enough (`bailey watch | head`).
-            let gone = writeln!(std::io::stdout(), "{text}").is_err();
+            let gone = !match out.json {
+                true => say::print_json(&line, true),
+                false => say::print(&(table_forward::seen(&line) + "\n")),
+            };
             if let (Some(left), WatchLine::Seen(_)) = (&mut left, &line) {
                 *left -= 1;
             }

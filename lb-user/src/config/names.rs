@@ -1,6 +1,6 @@
 //! Backends that are known by name: what the config says of them, and the config with the addresses that DNS has.
 
-use super::model::{Config, MAX_BACKENDS, Pool};
+use super::model::{Config, HealthCheck, MAX_BACKENDS, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +19,13 @@ pub struct NamedBackend {
     pub weight: u16,
     /// Of each of them.
     pub role: BackendRole,
+}
+
+impl NamedBackend {
+    /// As certificates have it.
+    fn server_name(&self) -> String {
+        self.host.trim_end_matches('.').to_owned()
+    }
 }
 
 impl std::fmt::Display for NamedBackend {
@@ -96,14 +103,16 @@ impl Pool {
     /// What the certificate of a backend is verified against, where that is the name that it was found by.
     pub fn server_name(&self, address: &SocketAddr) -> Option<String> {
         let tls = self.tls.as_ref().filter(|tls| tls.server_name.is_none() && tls.sni.is_none());
-        let named = tls.and_then(|_| self.name_of(address))?;
-        Some(named.host.trim_end_matches('.').to_owned())
+        tls.and_then(|_| self.name_of(address)).map(NamedBackend::server_name)
     }
 
-    /// TLS towards one backend, for who speaks with it alone.
-    pub fn tls_towards(&self, address: &SocketAddr) -> Option<UpstreamTls> {
-        let server_name = self.server_name(address);
-        self.tls.clone().map(|tls| UpstreamTls { server_name: server_name.or(tls.server_name.clone()), ..tls })
+    /// The check of a backend: with TLS that says no name, it verifies the one that the backend was found by.
+    pub fn check_of(&self, address: &SocketAddr) -> Option<Arc<HealthCheck>> {
+        let check = self.health.as_ref()?;
+        let nameless = check.tls.as_ref().filter(|tls| tls.server_name.is_none() && tls.sni.is_none());
+        let (Some(tls), Some(named)) = (nameless, self.name_of(address)) else { return Some(Arc::clone(check)) };
+        let tls = UpstreamTls { server_name: Some(named.server_name()), ..tls.clone() };
+        Some(Arc::new(HealthCheck { tls: Some(tls), ..HealthCheck::clone(check) }))
     }
 
     fn with_resolved(&self, resolved: &Resolved, now: Instant) -> Self {

@@ -72,7 +72,7 @@ fn mistakes_with_names_are_told() {
 
 fn named() -> Arc<Config> {
     let text = with(
-        "backends = [\"198.51.100.3:80\", { address = \"a.test:80\", weight = 3 }, \"b.test:80\"]\ntls.verify = false\n",
+        "backends = [\"198.51.100.3:80\", { address = \"a.test:80\", weight = 3 }, \"b.test:80\"]\ntls.verify = false\nhealth.type = \"tls\"\n",
     );
     Arc::new(Files::new().parse(&text).unwrap().config)
 }
@@ -95,7 +95,8 @@ fn a_backend_is_verified_by_the_name_that_found_it() {
     let names = [3, 4, 5].map(|last| pool.server_name(&at(last)));
     assert_eq!(names, [None, Some("a.test".to_owned()), Some("b.test".to_owned())]);
     assert_eq!([3, 4, 5].map(|last| pool.backends[&at(last)]), [1, 3, 1]);
-    assert_eq!(pool.tls_towards(&at(5)).unwrap().server_name.as_deref(), Some("b.test"));
+    let verifies = |last| pool.check_of(&at(last)).unwrap().tls.as_ref().unwrap().server_name.clone();
+    assert_eq!([verifies(3), verifies(5)], [None, Some("b.test".to_owned())]);
     // The same again is the same config.
     assert!(Arc::ptr_eq(&config, &config.with_resolved(&resolved, now)));
     let none = config.with_resolved(&Resolved::default(), now);
