@@ -10,7 +10,7 @@ use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Refusal};
+use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -91,9 +91,8 @@ fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
 }
 
 /// Log to standard error, by `[edge] log`.
-pub fn log_to_stderr(filter: &str) {
+pub fn log_to_stderr(filter: &str, color: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
 }
 
@@ -130,11 +129,11 @@ pub async fn serve<D: Datapath>(
     let counts = Arc::new(ocsp::Counts::default());
     let (worker_side, agent_side) = ocsp::channel(&counts);
     let link = (worker_side, Arc::clone(&counts));
-    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello, link).await?;
+    let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
     let staples = ocsp::StapleAgent {
         ask: ocsp::Responders,
         targets: reconciler.staple_targets(),

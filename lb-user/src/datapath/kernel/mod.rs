@@ -117,6 +117,13 @@ pub struct KernelDatapath {
     log: Option<JoinHandle<()>>,
 }
 
+impl KernelDatapath {
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    pub fn prepare() -> Result<(), DatapathError> {
+        pins::mount()
+    }
+}
+
 /// A task that ends with its owner.
 struct AbortOnDropHandle(JoinHandle<()>);
 
