@@ -12,6 +12,7 @@
 //! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
 //! | [`admin`] | the Unix socket: server, client, JSON |
 //! | [`metrics`] | Prometheus text |
+//! | [`state`] | what survives the process: journal, history, sessions |
 //! | [`run`] | order of start and end of the daemon |
 //! | [`cli`] | the command line |
 #![deny(unsafe_code)]
@@ -28,4 +29,5 @@ pub mod metrics;
 pub mod ocsp;
 pub mod reconcile;
 pub mod run;
+pub mod state;
 pub mod supervisor;

@@ -3,9 +3,15 @@
 
 pub mod api;
 mod api_certificates;
+mod api_changes;
 mod api_forward;
 mod api_sessions;
+mod changes;
 pub mod client;
+mod peer;
+mod refused;
+mod room;
+mod router;
 mod server;
 mod sessions;
 mod socket;
@@ -16,8 +22,10 @@ pub mod view_certificates;
 mod view_forward;
 mod watch;
 
+pub use changes::file_digest;
+pub use room::Room;
 pub use server::serve;
-pub use socket::{AdminSocket, SocketError};
+pub use socket::{AdminSocket, SocketAccess, SocketError};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/bailey/admin.sock";

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use super::args_cert::CertFileVerb;
+use super::args_change::{ChangeVerb, Unless};
 use super::args_session::SessionVerb;
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
@@ -96,8 +97,13 @@ pub(super) enum Verb {
         #[arg(long)]
         generic: bool,
     },
+    #[command(flatten)]
+    Change(ChangeVerb),
     /// Read the config file again: all of it, or none
-    Reload,
+    Reload {
+        #[command(flatten)]
+        unless: Unless,
+    },
     /// Print completions for a shell
     Completions {
         /// Shell
@@ -170,7 +176,7 @@ pub(super) enum CertVerb {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DenyVerb {
-    /// Deny a network until the daemon ends; in place of the rule that it has
+    /// Deny a network; in place of the rule that it has
     Add {
         /// Network or address
         #[arg(value_parser = prefix)]
@@ -184,6 +190,8 @@ pub(super) enum DenyVerb {
         /// For so long, such as 10m or 1h
         #[arg(long = "for", value_name = "TIME", value_parser = period)]
         period: Option<Duration>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// Remove a rule that was added at run time; what the file says holds again
     Remove {
@@ -193,6 +201,8 @@ pub(super) enum DenyVerb {
         /// Of this service
         #[arg(long, value_parser = name)]
         service: Option<String>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// All rules: those of run time, then the file's
     List {
@@ -212,7 +222,7 @@ pub(super) enum PoolVerb {
         #[arg(value_parser = name)]
         name: String,
     },
-    /// Add a backend until the daemon ends
+    /// Add a backend
     Add {
         #[command(flatten)]
         at: At,
@@ -264,6 +274,8 @@ pub(super) struct At {
     /// Backend, IP:PORT
     #[arg(value_parser = backend_address)]
     pub(super) address: SocketAddr,
+    #[command(flatten)]
+    pub(super) unless: Unless,
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {

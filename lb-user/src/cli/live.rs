@@ -42,7 +42,7 @@ pub(super) async fn watch(
     match ended {
         ControlFlow::Break(()) => Ok(ExitCode::SUCCESS),
         ControlFlow::Continue(()) => {
-            Err(ClientError::Refused(Failure { error: "the daemon ended".into(), hint: None, problems: Vec::new() }))
+            Err(ClientError::Refused(Failure { error: "the daemon ended".into(), ..Failure::default() }))
         }
     }
 }
@@ -78,7 +78,7 @@ pub(super) async fn drain(at: &At, timeout: Duration, client: &Client, out: &Out
             return Err(ClientError::Refused(Failure {
                 error: format!("{what} after {timeout:?}"),
                 hint: Some("it stays draining; wait longer (--timeout), or take it out: bailey pool disable".into()),
-                problems: Vec::new(),
+                ..Failure::default()
             }));
         }
         sleep(LOOK).await;
@@ -88,8 +88,8 @@ pub(super) async fn drain(at: &At, timeout: Duration, client: &Client, out: &Out
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{AdminSocket, serve};
-    use crate::reconcile::{Event, State, testing};
+    use crate::admin::{AdminSocket, Room, SocketAccess, serve};
+    use crate::reconcile::{Done, Event, State, testing};
     use tokio::sync::mpsc;
 
     /// A daemon whose backend has so many slots, and gets a packet at each look up to so many.
@@ -101,7 +101,7 @@ mod tests {
             let mut looks = 0;
             while let Some(event) = asked.recv().await {
                 match event {
-                    Event::Pool { change: PoolChange::Drain, reply, .. } => drop(reply.send(Ok(9))),
+                    Event::Change { reply, .. } => drop(reply.send(Ok(Done { generation: 9, ..Done::default() }))),
                     Event::Query { reply, .. } => {
                         looks += 1;
                         let mut state: State = testing::forwarding();
@@ -113,13 +113,14 @@ mod tests {
                 }
             }
         });
-        tokio::spawn(serve(AdminSocket::bind(&path).unwrap(), events));
+        let socket = AdminSocket::bind(&path, &SocketAccess::default()).unwrap();
+        tokio::spawn(serve(socket, events, false, Room::new(8)));
         (dir, Client::new(&path))
     }
 
     async fn drained(slots: u32, packets: u64) -> (Result<ExitCode, ClientError>, Duration) {
         let (_dir, client) = daemon(slots, packets);
-        let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap() };
+        let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap(), unless: Default::default() };
         let start = Instant::now();
         let result = drain(&at, Duration::from_secs(30), &client, &Out { json: true }).await;
         (result, start.elapsed())

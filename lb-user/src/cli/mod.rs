@@ -2,12 +2,18 @@
 
 mod args;
 mod args_cert;
+mod args_change;
 mod args_session;
 mod cert;
+mod changes;
 mod daemon;
 mod decap;
 mod live;
 mod route;
+mod save;
+mod save_edit;
+#[cfg(test)]
+mod save_tests;
 mod sessions;
 mod table;
 mod table_cert;

@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use super::http::{balancing, persistence, resilience};
-use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
+use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Mark, Pool, Probe};
 use super::problem::{Problem, Problems};
 use super::scalar;
 use super::section::{At, Section, integer, parsed};
@@ -37,7 +37,7 @@ pub(super) fn pool(
     certificates: &mut Certificates<'_>,
 ) -> Parsed {
     let p = problems;
-    let (backends, roles) = match section.list(p, "backends") {
+    let (backends, roles, marks) = match section.list(p, "backends") {
         Some(list) => {
             if list.is_empty() {
                 let span = section.span_of("backends");
@@ -78,6 +78,7 @@ pub(super) fn pool(
         name: name.value.clone(),
         backends,
         roles,
+        marks,
         balance,
         balancing,
         limits,
@@ -96,15 +97,15 @@ pub(super) fn pool(
     Parsed { pool, proxy, alpn, hash_key, sessions }
 }
 
-/// Weights, and what is special of some.
-type Backends = (BTreeMap<SocketAddr, u16>, BTreeMap<SocketAddr, BackendRole>);
+/// Weights, what is special of some, and who is out of use.
+type Backends = (BTreeMap<SocketAddr, u16>, BTreeMap<SocketAddr, BackendRole>, BTreeMap<SocketAddr, Mark>);
 
 fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> Backends {
     let mut found: BTreeMap<SocketAddr, u16> = BTreeMap::new();
-    let mut roles = BTreeMap::new();
+    let (mut roles, mut marks) = (BTreeMap::new(), BTreeMap::new());
     let mut places: BTreeMap<SocketAddr, Range<usize>> = BTreeMap::new();
     for value in list {
-        let Some((address, weight, role)) = backend(value, p) else { continue };
+        let Some((address, weight, role, mark)) = backend(value, p) else { continue };
         if let Some(first) = places.get(&address.value) {
             p.push(
                 Problem::error(address.span, format!("backend {} stands here twice", address.value))
@@ -119,6 +120,9 @@ fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> Backend
         if role != BackendRole::default() {
             roles.insert(address.value, role);
         }
+        if mark != Mark::Enabled {
+            marks.insert(address.value, mark);
+        }
     }
     if list.len() > MAX_BACKENDS {
         p.push(
@@ -126,12 +130,13 @@ fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> Backend
                 .help(format!("a pool has at most {MAX_BACKENDS}")),
         );
     }
-    (found, roles)
+    (found, roles, marks)
 }
 
-fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16, BackendRole)> {
+fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16, BackendRole, Mark)> {
     if !matches!(value.as_ref(), ValueInner::Table(_)) {
-        return parsed(p, value, "backends", scalar::backend).map(|address| (address, 1, BackendRole::default()));
+        return parsed(p, value, "backends", scalar::backend)
+            .map(|address| (address, 1, BackendRole::default(), Mark::Enabled));
     }
     let mut section = Section::of(p, "a backend".into(), value.span.into(), value)?;
     let address = section.parsed(p, "address", scalar::backend);
@@ -140,8 +145,10 @@ fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16, 
     }
     let weight = section.integer(p, "weight", 1..=u32::from(MAX_WEIGHT)).unwrap_or(1);
     let role = balancing::role(&mut section, p);
+    let words = [("enabled", Mark::Enabled), ("draining", Mark::Draining), ("disabled", Mark::Disabled)];
+    let mark = section.choice(p, "state", &words).unwrap_or_default();
     section.finish(p);
-    Some((address?, weight as u16, role))
+    Some((address?, weight as u16, role, mark))
 }
 
 fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {

@@ -2,6 +2,8 @@
 //! Others send it events; it plans, carries the plan out, and answers.
 
 mod agents;
+mod changes;
+mod delta;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -15,9 +17,12 @@ mod tests;
 #[cfg(test)]
 mod tests_pure;
 mod tickets;
+pub mod words;
 
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+pub use changes::{Asked, Change, Done, MAX_CHANGES, OnlyIf};
+pub use delta::Delta;
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
@@ -30,6 +35,7 @@ use crate::datapath::{Datapath, DatapathError};
 use crate::health::{Counts, Key, Target, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
+use crate::state::Book;
 use crate::supervisor::{self, Launch, WorkerHandle};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +59,12 @@ pub struct Reconciler<D> {
     config: Arc<Config>,
     warnings: Arc<[ProblemView]>,
     overlay: Overlay,
+    /// What was changed, and where it is kept.
+    book: Book,
+    /// The first generation that was seen after the last change that people made.
+    said: u64,
+    /// Why what operators had changed is not in force since the start.
+    aside: Option<String>,
     health: BTreeMap<Key, HealthNote>,
     checks: BTreeMap<Key, Arc<Counts>>,
     targets: watch::Sender<Vec<Target>>,
@@ -61,6 +73,7 @@ pub struct Reconciler<D> {
     datapath: D,
     worker: WorkerHandle,
     reloads: (u64, u64),
+    changes: (u64, u64),
     keeper: Keeper,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
@@ -77,7 +90,7 @@ impl<D: Datapath> Reconciler<D> {
         hello: Hello,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        let overlay = recovered.overlay(&loaded.config, SystemTime::now());
+        let (overlay, aside) = recovered.overlay(&loaded.config, SystemTime::now());
         match first_state(&loaded.config, &overlay, &recovered, &mut datapath, launch, hello, ocsp).await {
             Ok((observed, worker, keeper)) => {
                 let mut reconciler = Self {
@@ -86,6 +99,9 @@ impl<D: Datapath> Reconciler<D> {
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
                     overlay,
+                    book: recovered.book,
+                    said: 0,
+                    aside,
                     health: BTreeMap::new(),
                     checks: BTreeMap::new(),
                     targets: watch::Sender::new(Vec::new()),
@@ -94,6 +110,7 @@ impl<D: Datapath> Reconciler<D> {
                     datapath,
                     worker,
                     reloads: (0, 0),
+                    changes: (0, 0),
                     keeper,
                     behind: false,
                 };
@@ -101,6 +118,7 @@ impl<D: Datapath> Reconciler<D> {
                 reconciler.retarget();
                 reconciler.retarget_files();
                 reconciler.note_tickets();
+                reconciler.begin().await;
                 Ok(reconciler)
             }
             Err(refusal) => {
@@ -172,6 +190,7 @@ impl<D: Datapath> Reconciler<D> {
     async fn tick(&mut self) {
         self.datapath.tick().await;
         self.turn_tickets().await;
+        self.book.mend();
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -180,7 +199,8 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
-    async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+    async fn reload(&mut self, only_if: OnlyIf) -> Result<Reloaded, Refusal> {
+        self.expects(only_if)?;
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await.map_err(|_| Refusal::Closing)??;
         let keys = state::restart_keys(&self.config, &loaded.config);
@@ -198,9 +218,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
-        let health = self.health(&config);
-        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
-        let plan = plan(intent, &self.observed)?;
+        let plan = self.plan(&config, &overlay)?;
         self.execute(plan).await?;
         let other = !Arc::ptr_eq(&self.config, &config);
         if other {
@@ -214,7 +232,8 @@ impl<D: Datapath> Reconciler<D> {
             self.retarget_files();
         }
         self.note_tickets();
-        Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
+        self.book.note(&self.observed.ids, self.observed.generation);
+        Ok(self.generation())
     }
 
     /// Carry a plan out. On an error the edge is as it was.
@@ -322,7 +341,8 @@ impl<D: Datapath> Reconciler<D> {
         });
     }
 
-    async fn close(self, grace: Duration) -> Result<(), DatapathError> {
+    async fn close(mut self, grace: Duration) -> Result<(), DatapathError> {
+        self.book.close(self.observed.generation).await;
         // The addresses stay until the worker is done: connections in flight go over them.
         let _ = self.worker.drain(grace).await;
         self.datapath.close().await
