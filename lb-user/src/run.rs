@@ -75,9 +75,9 @@ pub enum RunError {
 pub async fn run(path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
     let workers = (0..).zip(&loaded.config.edge.cpus).map(|(index, cpu)| Worker { index, cpu: *cpu }).collect();
     if loaded.config.edge.datapath == DatapathKind::Sockets {
-        return serve(path, loaded, async |_| Ok(SocketsDatapath::new(workers))).await;
+        return serve(path, loaded, async |_| Ok(SocketsDatapath::open(workers, None))).await;
     }
-    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers)).await).await
+    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers), None).await).await
 }
 
 fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
@@ -95,9 +95,8 @@ fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
 }
 
 /// Log to standard error, by `[edge] log`.
-pub fn log_to_stderr(filter: &str) {
+pub fn log_to_stderr(filter: &str, color: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
 }
 
@@ -142,7 +141,7 @@ pub async fn serve<D: Datapath>(
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
     let staples = ocsp::StapleAgent {
         ask: ocsp::Responders,
         targets: reconciler.staple_targets(),

@@ -17,15 +17,19 @@
 //! | `GET /v1/history?limit=N` | | [`HistoryView`] |
 //! | `GET /v1/diff` | | [`DiffView`] |
 //! | `POST /v1/watch` | [`WatchRequest`] | a [`WatchLine`] a line, and empty lines in between, until either side ends |
+//! | `GET /v1/top` | | [`Top`] |
+//! | `POST /v1/trace` | [`TraceRequest`] | [`TraceView`] |
 //! | `POST /v1/reload` | [`OnlyIf`] or `null` | [`Reloaded`] |
 //!
-//! What is refused has a code of 400 or above and [`Failure`] as its body. The read-only socket answers GET, `flow` and
-//! `watch` alone.
+//! What is refused has a code of 400 or above and [`Failure`] as its body. The read-only socket answers GET, `flow`,
+//! `trace` and `watch` alone.
 
 pub use super::api_certificates::*;
 pub use super::api_changes::*;
 pub use super::api_forward::*;
+pub use super::api_health::*;
 pub use super::api_sessions::*;
+pub use super::api_tools::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
 use crate::reconcile::Mark;
@@ -110,6 +114,9 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// What keeps it from the rest of the host, and is not in force; none: it has not said.
+    #[serde(default)]
+    pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
 }
@@ -279,6 +286,9 @@ pub struct BackendView {
     pub changed: bool,
     /// By forwarded service.
     pub forwarded: Vec<ForwardedView>,
+    /// Checks, answers and operators put together.
+    #[serde(flatten)]
+    pub standing: StandingView,
 }
 
 /// Which way a flow goes.

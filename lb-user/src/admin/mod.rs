@@ -5,7 +5,9 @@ pub mod api;
 mod api_certificates;
 mod api_changes;
 mod api_forward;
+mod api_health;
 mod api_sessions;
+mod api_tools;
 mod changes;
 pub mod client;
 mod peer;
@@ -17,14 +19,18 @@ mod sessions;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_health;
+mod view_top;
 mod watch;
 
 pub use changes::file_digest;
 pub use room::Room;
 pub use server::serve;
+pub(crate) use socket::GROUP;
 pub use socket::{AdminSocket, SocketAccess, SocketError};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.

@@ -4,7 +4,7 @@ use super::api::*;
 use super::peer::Peer;
 use super::refused::Refused;
 use super::watch::{self, Streaming, Watchers};
-use super::{changes, sessions, view, view_certificates};
+use super::{changes, sessions, trace, view, view_certificates, view_top};
 use crate::datapath::FlowAnswer;
 use crate::reconcile::{Change, Event, Refusal, State};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -45,7 +45,7 @@ pub(super) async fn answer(
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let method = request.method().clone();
-    let question = matches!(parts.as_slice(), ["v1", "flow" | "watch"]);
+    let question = matches!(parts.as_slice(), ["v1", "flow" | "trace" | "watch"]);
     if read_only && method != Method::GET && !question {
         let hint = "ask the admin socket: --socket PATH, [admin] socket";
         return Err(Refused::new(StatusCode::FORBIDDEN, "this socket changes nothing", Some(hint)));
@@ -92,6 +92,15 @@ pub(super) async fn answer(
             })?;
             let FlowAnswer { worker, cpu, hash, slot, backend, reason, .. } = way.answer;
             Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot, backend, reason }))
+        }
+        (&Method::GET, ["v1", "top"]) => Ok(json(StatusCode::OK, &view_top::top(&query(&events).await?))),
+        (&Method::POST, ["v1", "trace"]) => {
+            let asked: TraceRequest = body(request).await?;
+            let (protocol, source, destination) = (asked.protocol, asked.client, asked.to);
+            let way = ask(&events, |reply| Event::Flow { protocol, source, destination, reply }).await?;
+            let edge = query(&events).await?;
+            let view = trace::trace(&edge, way.map(|way| way.answer).as_ref(), &asked, SystemTime::now());
+            Ok(json(StatusCode::OK, &view))
         }
         (&Method::GET, ["v1", "certificates"]) => {
             let edge = query(&events).await?;
@@ -150,7 +159,7 @@ pub(super) async fn answer(
             [
                 "v1",
                 "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload"
-                | "changes" | "history" | "diff",
+                | "top" | "trace" | "changes" | "history" | "diff",
                 ..,
             ],
         ) if parts.len() < 4 => {

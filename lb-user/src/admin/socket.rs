@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
 /// Group that may use the socket where none is named, if it exists.
-const GROUP: &str = "bailey";
+pub(crate) const GROUP: &str = "bailey";
 
 /// Who may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use crate::admin::api::{HISTORY_LISTED, OnlyIf};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum ChangeVerb {
     /// What differs from the config file because it was changed at run time
     Diff,
@@ -46,7 +46,7 @@ pub(super) enum ChangeVerb {
 }
 
 /// How a change is made.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct How {
     /// Print what would be done
     #[arg(long)]
@@ -56,7 +56,7 @@ pub(super) struct How {
 }
 
 /// What keeps a change from being made.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Unless {
     /// Only if nobody has changed anything since this generation
     #[arg(long, value_name = "GENERATION")]

@@ -1,8 +1,9 @@
 //! `bailey run` and `bailey check`: the verbs that read the config file themselves.
 
+use super::say;
 use crate::config::{self, LoadError, Problems, Severity};
+use crate::privileges;
 use crate::run;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,13 +13,16 @@ pub(super) fn run(path: PathBuf) -> ExitCode {
     let loaded = match config::load(&path) {
         Ok(loaded) => loaded,
         Err(LoadError::Invalid(problems)) => {
-            eprint!("{}", problems.render(color(&std::io::stderr())));
-            eprintln!("{}", summary(&path, &problems));
+            say::complain(&problems.render(say::stderr_is_coloured()));
+            say::complain(&summary(&path, &problems));
             return ExitCode::FAILURE;
         }
         Err(error) => return failed(&error.to_string()),
     };
-    run::log_to_stderr(&loaded.config.edge.log);
+    run::log_to_stderr(&loaded.config.edge.log, say::stderr_is_coloured());
+    if let Err(error) = privileges::reduce_for_edge(&loaded.config) {
+        return failed(&error.to_string());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),
@@ -35,23 +39,21 @@ pub(super) fn check(path: &Path, json: bool) -> ExitCode {
         Ok(loaded) => (true, loaded.warnings),
         Err(LoadError::Invalid(problems)) => (false, problems),
         Err(error) if json => {
-            println!("{}", serde_json::json!({ "ok": false, "error": error.to_string(), "problems": [] }));
+            say::print_json(&serde_json::json!({ "ok": false, "error": error.to_string(), "problems": [] }), true);
             return ExitCode::FAILURE;
         }
         Err(error) => return failed(&error.to_string()),
     };
     if json {
-        println!("{}", serde_json::json!({ "ok": good, "problems": problems.views() }));
+        say::print_json(&serde_json::json!({ "ok": good, "problems": problems.views() }), true);
     } else {
-        print!("{}", problems.render(color(&std::io::stdout())));
-        println!("{}", summary(path, &problems));
+        say::print(&(problems.render(say::stdout_is_coloured()) + &summary(path, &problems)));
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("bailey: {error}");
-    ExitCode::FAILURE
+    say::fail(error, None, false)
 }
 
 fn summary(path: &Path, problems: &Problems) -> String {
@@ -63,9 +65,5 @@ fn summary(path: &Path, problems: &Problems) -> String {
     let counts: Vec<String> =
         [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
     let counts = if counts.is_empty() { "good".to_owned() } else { counts.join(", ") };
-    format!("{}: {counts}", path.display())
-}
-
-fn color(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    format!("{}: {counts}\n", path.display())
 }

@@ -234,7 +234,7 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     pub(super) fn plan(&self, config: &Config, overlay: &Overlay) -> Result<Plan, Refusal> {
-        let health = self.health(config);
+        let health = self.checking.health(config);
         let intent = Intent { config, overlay, health: &health, agents: &self.keeper.agents };
         Ok(super::plan(intent, &self.observed)?)
     }

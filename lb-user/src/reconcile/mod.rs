@@ -3,6 +3,7 @@
 
 mod agents;
 mod changes;
+mod checking;
 mod delta;
 mod overlay;
 mod plan;
@@ -22,22 +23,23 @@ pub mod words;
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
 pub use changes::{Asked, Change, Done, MAX_CHANGES, OnlyIf};
+use checking::Checking;
+pub use checking::{HealthNote, Past};
 pub use delta::Delta;
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use recovered::Recovered;
-pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
+pub use state::{Event, FlowWay, Refusal, Reloaded, State, Watch};
 
 use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError};
-use crate::health::{Counts, Key, Target, Verdict};
+use crate::health::{Gauges, Targets, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
 use crate::state::Book;
 use crate::supervisor::{self, Launch, WorkerHandle};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -65,9 +67,7 @@ pub struct Reconciler<D> {
     said: u64,
     /// Why what operators had changed is not in force since the start.
     aside: Option<String>,
-    health: BTreeMap<Key, HealthNote>,
-    checks: BTreeMap<Key, Arc<Counts>>,
-    targets: watch::Sender<Vec<Target>>,
+    checking: Checking,
     names: watch::Sender<ServiceIds>,
     observed: Observed,
     datapath: D,
@@ -102,9 +102,7 @@ impl<D: Datapath> Reconciler<D> {
                     book: recovered.book,
                     said: 0,
                     aside,
-                    health: BTreeMap::new(),
-                    checks: BTreeMap::new(),
-                    targets: watch::Sender::new(Vec::new()),
+                    checking: Checking::new(),
                     names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
@@ -115,7 +113,7 @@ impl<D: Datapath> Reconciler<D> {
                     behind: false,
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
-                reconciler.retarget();
+                reconciler.checking.retarget(&reconciler.config, &reconciler.overlay);
                 reconciler.retarget_files();
                 reconciler.note_tickets();
                 reconciler.begin().await;
@@ -131,8 +129,13 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// What is to be checked.
-    pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
-        self.targets.subscribe()
+    pub fn targets(&self) -> watch::Receiver<Arc<Targets>> {
+        self.checking.targets()
+    }
+
+    /// Where the agent of checks tells how busy it is.
+    pub fn checking(&self) -> Arc<Gauges> {
+        Arc::clone(&self.checking.gauges)
     }
 
     /// Where access logs go.
@@ -227,7 +230,7 @@ impl<D: Datapath> Reconciler<D> {
         self.config = config;
         self.overlay = overlay;
         self.behind = false;
-        self.retarget();
+        self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
         }
@@ -286,14 +289,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// What the checks say holds, whether the worker can be told now or later.
     async fn heed(&mut self, verdicts: impl Iterator<Item = Verdict>) {
-        for Verdict { pool, address, up, cause } in verdicts {
-            let key = (pool, address);
-            if !self.checks.contains_key(&key) {
-                continue;
-            }
-            tracing::info!(pool = key.0, backend = %address, up, cause, "backend");
-            self.health.insert(key, HealthNote { up, cause, since: Instant::now() });
-        }
+        self.checking.heed(verdicts);
         self.catch_up().await;
     }
 
@@ -304,41 +300,6 @@ impl<D: Datapath> Reconciler<D> {
             tracing::warn!(%error, "not carried out yet; it is tried again when the worker answers");
             self.behind = true;
         }
-    }
-
-    /// What the checks say of pools that this config has checked.
-    fn health(&self, config: &Config) -> Health {
-        let checked = |(pool, _): &Key| config.pool(pool).is_some_and(|pool| pool.health.is_some());
-        self.health.iter().filter(|(key, _)| checked(key)).map(|(key, note)| (key.clone(), note.up)).collect()
-    }
-
-    /// Have the agent check what there is, and forget what it said of what is gone.
-    fn retarget(&mut self) {
-        let mut targets = Vec::new();
-        for pool in &self.config.pools {
-            let Some(check) = &pool.health else { continue };
-            for backend in self.overlay.effective(pool) {
-                let key = (pool.name.clone(), backend.address);
-                targets.push(Target {
-                    pool: pool.name.clone(),
-                    address: backend.address,
-                    check: check.clone(),
-                    tls: pool.tls.clone(),
-                    proxy_version: pool.proxy_version,
-                    counts: self.checks.get(&key).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
-        self.health.retain(|key, _| self.checks.contains_key(key));
-        let same = |a: &Target, b: &Target| (&a.pool, a.address) == (&b.pool, b.address) && a.asks_like(b);
-        self.targets.send_if_modified(|before| {
-            let changed = before.len() != targets.len() || !before.iter().zip(&targets).all(|(a, b)| same(a, b));
-            if changed {
-                *before = targets;
-            }
-            changed
-        });
     }
 
     async fn close(mut self, grace: Duration) -> Result<(), DatapathError> {

@@ -2,12 +2,13 @@
 
 use super::agents::{Refreshed, TlsNotes};
 use super::changes::{Asked, Done, MAX_CHANGES, OnlyIf};
+use super::checking::HealthNote;
 use super::overlay::{ChangeError, Overlay};
 use super::plan::{PlanError, ServiceIds};
 use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
-use crate::health::{Counts, Key};
+use crate::health::{Counts, Gauges, Key};
 use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::state::{History, NotKept, Notes, Who};
 use crate::supervisor::{WorkerError, WorkerView};
@@ -18,17 +19,6 @@ use std::time::Duration;
 use tls_worker::api::ClearSessions;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
-
-/// What the checks of a backend said last.
-#[derive(Debug, Clone)]
-pub struct HealthNote {
-    /// Up or down.
-    pub up: bool,
-    /// For people.
-    pub cause: String,
-    /// Since when it is so.
-    pub since: Instant,
-}
 
 /// The edge at one moment.
 #[derive(Debug, Clone)]
@@ -45,6 +35,8 @@ pub struct State {
     pub health: BTreeMap<Key, HealthNote>,
     /// Checks done.
     pub checks: BTreeMap<Key, Arc<Counts>>,
+    /// How busy the agent of checks is.
+    pub checking: Arc<Gauges>,
     /// What the worker serves by.
     pub generation: u64,
     /// Service ids.

@@ -118,8 +118,14 @@ impl Datapath for World {
         Description { datapath: "recording".into(), ..Default::default() }
     }
 
+    fn note(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn leave(self) {}
+
     async fn close(self) -> Result<(), DatapathError> {
-        self.note(Seen::Closed);
+        World::note(&self, Seen::Closed);
         Ok(())
     }
 }
@@ -168,9 +174,7 @@ impl Edge {
             book: recovered.book,
             said: 0,
             aside,
-            health: BTreeMap::new(),
-            checks: BTreeMap::new(),
-            targets: watch::Sender::new(Vec::new()),
+            checking: Checking::new(),
             names: watch::Sender::new(ServiceIds::default()),
             datapath: world.clone(),
             worker,

@@ -4,7 +4,7 @@ use super::medium::Medium;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A journal is at most so long, bytes: many times what is written into one.
@@ -43,8 +43,10 @@ impl Directory {
 
     /// Make the directory where there is none, and lock it.
     fn hold(&mut self) -> io::Result<()> {
-        if self.lock.is_some() {
-            return Ok(());
+        match &self.lock {
+            Some(lock) if lock.metadata()?.nlink() > 0 => return Ok(()),
+            // Somebody removed the directory under us: it is made anew.
+            _ => self.lock = None,
         }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let path = self.file("lock");
@@ -100,11 +102,20 @@ impl Medium for Directory {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = self.journal()?;
         file.write_all(bytes)?;
-        file.sync_data()
+        file.sync_data()?;
+        // What is written into a file that was removed is kept nowhere.
+        if file.metadata()?.nlink() == 0 {
+            self.journal = None;
+            return Err(io::Error::other("the journal was removed"));
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let file = self.journal()?;
+        if file.metadata()?.len() < length {
+            return Err(io::Error::other("the journal is shorter than it was"));
+        }
         file.set_len(length)?;
         file.sync_data()
     }

@@ -271,6 +271,22 @@ async fn a_directory_is_one_edges_and_outlives_it() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_removed_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let mut book = Book::open(Some(&path), 10).unwrap().book;
+    let delta = Overlay::default().delta(&overlay(1));
+    book.record(Record::clone(&record(1, delta))).await.unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    let error = book.record(Record::clone(&record(2, Delta::default()))).await.unwrap_err();
+    assert!(error.to_string().contains("removed"), "{error}");
+    book.record(Record::clone(&record(2, Delta::default()))).await.unwrap();
+    book.close(5).await;
+    let found = Book::open(Some(&path), 10).unwrap().found;
+    assert_eq!((found.history.last(), found.history.overlay()), (2, &overlay(1)));
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_refuses_changes_until_it_is_well() {
     let memory = Memory::default();
     let mut book = Book::over(memory.clone(), Path::new("/state"), 10).unwrap().book;
