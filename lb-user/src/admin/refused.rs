@@ -45,6 +45,7 @@ fn hint(refusal: &Refusal) -> Option<&'static str> {
         Refusal::Overtaken { .. } => Some("see who changed what: bailey history; then decide again"),
         Refusal::NotKept(_) => Some("nothing changed; make room there or let it be written, and try again"),
         Refusal::TooMany(_) => Some("write several files"),
+        Refusal::Unresolved { .. } => Some("nothing changed; see what DNS says, and [dns]; `backends = []` has none"),
         Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Closing => None,
     }
 }
@@ -53,7 +54,9 @@ fn code(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Part { why, .. } => code(why),
         Refusal::Change(_) | Refusal::Unfiltered => StatusCode::CONFLICT,
-        Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) | Refusal::Unresolved { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         Refusal::Overtaken { .. } => StatusCode::PRECONDITION_FAILED,
         Refusal::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,

@@ -40,7 +40,7 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
                 Event::Refresh { reply } => {
                     let _ = reply.unwrap().send(Ok(refreshed()));
                 }
-                Event::Staple { .. } => {}
+                Event::Staple { .. } | Event::Resolved { .. } => {}
                 Event::Flow { reply, .. } => drop(reply.send(None)),
                 Event::Watch { reply } => {
                     let names = names.subscribe();
@@ -59,7 +59,7 @@ fn changed(asked: Asked) -> Result<Done, Refusal> {
     let me = rustix::process::geteuid().as_raw();
     assert_eq!((asked.who.uid, asked.who.pid), (Some(me), Some(std::process::id() as i32)));
     match &asked.changes[..] {
-        [Change::Pool { change: PoolChange::Drain, .. }] => {
+        [Change::Pool { change: PoolChange::Drain { .. }, .. }] => {
             Ok(Done { generation: 9, number: Some(3), kept: Some("/state".into()), steps: vec![] })
         }
         [Change::Pool { pool, .. }] => Err(Refusal::Change(ChangeError::NoPool(pool.clone()))),
@@ -100,7 +100,7 @@ async fn what_is_asked_is_answered() {
     let pool: PoolView = client.get("/v1/pools/p").await.unwrap();
     let address: SocketAddr = BACKEND.parse().unwrap();
     assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
-    let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain)).await.unwrap();
+    let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain { seconds: None })).await.unwrap();
     assert_eq!((changed.generation, changed.number, changed.kept.as_deref()), (9, Some(3), Some("/state")));
     let list: SessionList = client.get("/v1/sessions/p?limit=7&after=a").await.unwrap();
     assert_eq!((list.total, list.sessions.len()), (0, 0));

@@ -126,6 +126,7 @@ fn parse(text: &str) -> Result<Vec<(usize, Change)>, (usize, String)> {
 /// The change that a verb stands for.
 fn of(verb: Verb) -> Result<Change, String> {
     match verb {
+        Verb::Pool(PoolVerb::Drain { wait: true, .. }) => Err("a transaction does not wait: leave --wait out".into()),
         Verb::Pool(verb) => match pool(verb) {
             Some((at, change, _)) => Ok(Change::Pool { pool: at.pool, address: at.address, change }),
             None => Err("this changes nothing".into()),
@@ -143,7 +144,10 @@ pub(super) fn pool(verb: PoolVerb) -> Option<(super::args::At, PoolChange, &'sta
         PoolVerb::List | PoolVerb::Show { .. } => return None,
         PoolVerb::Add { at, weight } => (at, PoolChange::Add { weight }, "added"),
         PoolVerb::Remove { at } => (at, PoolChange::Remove, "removed"),
-        PoolVerb::Drain { at, .. } => (at, PoolChange::Drain, "draining"),
+        PoolVerb::Drain { at, timeout, .. } => {
+            let seconds = timeout.map(|timeout| timeout.as_secs() as u32);
+            (at, PoolChange::Drain { seconds }, "draining")
+        }
         PoolVerb::Enable { at } => (at, PoolChange::Enable, "enabled"),
         PoolVerb::Disable { at } => (at, PoolChange::Disable, "disabled"),
         PoolVerb::Weight { at, weight } => (at, PoolChange::Weight { weight }, "weighted"),

@@ -11,6 +11,7 @@ mod changes;
 mod daemon;
 mod decap;
 mod doctor;
+mod drain;
 mod live;
 mod man;
 mod route;
@@ -26,6 +27,7 @@ mod table_cert;
 mod table_certificates;
 mod table_forward;
 mod table_health;
+mod table_names;
 #[cfg(test)]
 mod tests;
 mod top;

@@ -143,7 +143,7 @@ proptest! {
             let change = match what {
                 0 => PoolChange::Add { weight: Some(*weight) },
                 1 => PoolChange::Remove,
-                2 => PoolChange::Drain,
+                2 => PoolChange::Drain { seconds: None },
                 3 => PoolChange::Disable,
                 4 => PoolChange::Enable,
                 _ => PoolChange::Weight { weight: *weight },

@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{again, changes, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
+use super::{again, changes, drain, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
@@ -93,7 +93,7 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
             out.show(&client.get::<PoolView>(&format!("/v1/pools/{name}")).await?, table::pool);
             return Ok(ExitCode::SUCCESS);
         }
-        PoolVerb::Drain { at, wait: true, timeout } => return live::drain(&at, timeout, client, out).await,
+        PoolVerb::Drain { at, wait: true, timeout } => return drain::drain(&at, timeout, client, out).await,
         verb => match changes::pool(verb) {
             Some(change) => change,
             None => return Ok(ExitCode::SUCCESS),

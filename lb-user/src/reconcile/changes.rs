@@ -87,7 +87,10 @@ impl Change {
                 PoolChange::Add { weight: None } => format!("pool add {pool} {address}"),
                 PoolChange::Add { weight: Some(weight) } => format!("pool add {pool} {address} --weight {weight}"),
                 PoolChange::Remove => format!("pool remove {pool} {address}"),
-                PoolChange::Drain => format!("pool drain {pool} {address}"),
+                PoolChange::Drain { seconds: None } => format!("pool drain {pool} {address}"),
+                PoolChange::Drain { seconds: Some(seconds) } => {
+                    format!("pool drain {pool} {address} --timeout {seconds}s")
+                }
                 PoolChange::Enable => format!("pool enable {pool} {address}"),
                 PoolChange::Disable => format!("pool disable {pool} {address}"),
                 PoolChange::Weight { weight } => format!("pool weight {pool} {address} {weight}"),

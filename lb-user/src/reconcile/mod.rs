@@ -5,6 +5,7 @@ mod agents;
 mod changes;
 mod checking;
 mod delta;
+mod names;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -75,6 +76,7 @@ pub struct Reconciler<D> {
     reloads: (u64, u64),
     changes: (u64, u64),
     keeper: Keeper,
+    names_of_backends: names::Names,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
 }
@@ -110,6 +112,7 @@ impl<D: Datapath> Reconciler<D> {
                     reloads: (0, 0),
                     changes: (0, 0),
                     keeper,
+                    names_of_backends: names::Names::default(),
                     behind: false,
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
@@ -194,6 +197,7 @@ impl<D: Datapath> Reconciler<D> {
         self.datapath.tick().await;
         self.turn_tickets().await;
         self.book.mend();
+        self.let_leave().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -210,6 +214,7 @@ impl<D: Datapath> Reconciler<D> {
         if !keys.is_empty() {
             return Err(Refusal::Restart(keys));
         }
+        self.resolve_new(&loaded.config).await?;
         let overlay = self.overlay.over(&loaded.config);
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
@@ -221,6 +226,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
+        let config = self.with_addresses(&config);
         let plan = self.plan(&config, &overlay)?;
         self.execute(plan).await?;
         let other = !Arc::ptr_eq(&self.config, &config);
@@ -233,6 +239,7 @@ impl<D: Datapath> Reconciler<D> {
         self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
+            self.retarget_names();
         }
         self.note_tickets();
         self.book.note(&self.observed.ids, self.observed.generation);

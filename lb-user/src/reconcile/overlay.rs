@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What differs from the file for one backend; none of its fields set: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -19,6 +20,9 @@ pub(super) struct Difference {
     weight: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<Mark>,
+    /// Seconds of a drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<u32>,
 }
 
 /// All differences from the file.
@@ -41,7 +45,11 @@ pub enum PoolChange {
     /// A backend less.
     Remove,
     /// No new request.
-    Drain,
+    Drain {
+        /// What is in flight is cut after so long; none: after the pool's `drain_timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
     /// As before drain or disable.
     Enable,
     /// No request.
@@ -60,8 +68,10 @@ pub struct Effective {
     pub address: SocketAddr,
     /// 1 to 256.
     pub weight: u16,
-    /// What the operator says.
+    /// What the operator says; of an address that DNS has no more: that it drains.
     pub mark: Mark,
+    /// How long its drain may take, where that is not what the pool says.
+    pub drain: Option<Duration>,
     /// Whether the file has it.
     pub in_file: bool,
     /// Whether anything about it differs from the file.
@@ -133,7 +143,11 @@ impl Overlay {
                 difference.present.unwrap_or(file.is_some()).then(|| Effective {
                     address,
                     weight: difference.weight.or(file).unwrap_or(1),
-                    mark: difference.mark.unwrap_or_else(|| marked(pool, &address)),
+                    mark: difference.mark.unwrap_or(match pool.is_leaving(&address) {
+                        true => Mark::Draining,
+                        false => marked(pool, &address),
+                    }),
+                    drain: difference.drain.map(|seconds| Duration::from_secs(seconds.into())),
                     in_file: file.is_some(),
                     changed: difference != Difference::default(),
                 })
@@ -191,16 +205,18 @@ impl Overlay {
             PoolChange::Weight { weight } => Some(bounded(weight)?),
             _ => None,
         };
+        // Said where the file says otherwise.
+        let enabled = pool.marks.contains_key(&address).then_some(Mark::Enabled);
         let differences = self.pools.entry(name).or_default();
         let difference = differences.entry(address).or_default();
         match change {
             PoolChange::Add { .. } => {
-                *difference = Difference { present: Some(true), weight, mark: Some(Mark::Enabled) }
+                *difference = Difference { present: Some(true), weight, mark: enabled, drain: None };
             }
-            PoolChange::Remove => *difference = Difference { present: Some(false), weight: None, mark: None },
-            PoolChange::Drain => difference.mark = Some(Mark::Draining),
+            PoolChange::Remove => *difference = Difference { present: Some(false), ..Difference::default() },
+            PoolChange::Drain { seconds } => (difference.mark, difference.drain) = (Some(Mark::Draining), seconds),
             PoolChange::Disable => difference.mark = Some(Mark::Disabled),
-            PoolChange::Enable => difference.mark = Some(Mark::Enabled),
+            PoolChange::Enable => (difference.mark, difference.drain) = (enabled, None),
             PoolChange::Weight { .. } => difference.weight = weight,
         }
         settle(pool, differences);
@@ -250,6 +266,10 @@ fn marked(pool: &Pool, address: &SocketAddr) -> Mark {
 /// Forget what is as in the file.
 fn settle(pool: &Pool, differences: &mut BTreeMap<SocketAddr, Difference>) {
     differences.retain(|address, difference| {
+        // What DNS has comes and goes; what an operator says of it stays.
+        if !pool.is_fixed(address) {
+            return *difference != Difference::default();
+        }
         let file = pool.backends.get(address).copied();
         if difference.present == Some(file.is_some()) {
             difference.present = None;
@@ -259,7 +279,7 @@ fn settle(pool: &Pool, differences: &mut BTreeMap<SocketAddr, Difference>) {
             difference.weight = None;
         }
         if !present || difference.mark == Some(marked(pool, address)) {
-            difference.mark = None;
+            (difference.mark, difference.drain) = (None, None);
         }
         *difference != Difference::default()
     });

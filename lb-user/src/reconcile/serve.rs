@@ -67,6 +67,7 @@ impl<D: Datapath> Reconciler<D> {
                     let _ = reply.send(result);
                 }
             }
+            Event::Resolved { host, addresses } => self.resolved(host, addresses).await,
             Event::Staple { fingerprint, staple } => self.staple(fingerprint, staple).await,
             Event::Watch { reply } => {
                 let names = self.names.subscribe();
@@ -112,6 +113,7 @@ impl<D: Datapath> Reconciler<D> {
             book: self.book.notes(),
             changes: self.changes,
             aside: self.aside.clone(),
+            names: self.names_of_backends.notes.read(),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             max_connections: 32,
             metrics: None,
         },
+        dns: Dns::default(),
         tls: Tls::default(),
         certificates: vec![],
         services: services.iter().enumerate().map(service).collect(),
@@ -58,6 +59,8 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
         pools: vec![Pool {
             name: "p".into(),
             backends,
+            names: vec![],
+            found: BTreeMap::new(),
             roles: BTreeMap::new(),
             marks: BTreeMap::new(),
             balance: api::Balance::RoundRobin,
@@ -78,6 +81,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
                 drain_timeout: second,
             }),
             proxy_version: None,
+            drain_timeout: Duration::from_secs(9),
             health: None,
         }],
         origin: Origin { path: "/nonexistent/bailey.toml".into(), text: "".into() },
@@ -107,6 +111,7 @@ pub(crate) fn state(backend: SocketAddr) -> super::State {
         book: Default::default(),
         changes: (0, 0),
         aside: None,
+        names: Default::default(),
     }
 }
 

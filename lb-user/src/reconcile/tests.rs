@@ -2,6 +2,7 @@
 
 mod agents;
 mod forward;
+mod names;
 mod survive;
 
 use super::*;
@@ -181,10 +182,12 @@ impl Edge {
             reloads: (0, 0),
             changes: (0, 0),
             keeper: Keeper::new(RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
+            names_of_backends: super::names::Names::default(),
             behind: false,
         };
         reconciler.catch_up().await;
         reconciler.begin().await;
+        reconciler.retarget_names();
         let (events, event_receiver) = mpsc::channel(4);
         let (verdicts, verdict_receiver) = mpsc::channel(4);
         tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
@@ -204,10 +207,10 @@ impl Edge {
 
     async fn pool(&self, change: PoolChange) -> Result<u64, Refusal> {
         let address = ([10, 0, 0, 1], 80).into();
-        self.change(Change::Pool { pool: "p".into(), address, change }).await
+        self.make(Change::Pool { pool: "p".into(), address, change }).await
     }
 
-    async fn change(&self, change: Change) -> Result<u64, Refusal> {
+    async fn make(&self, change: Change) -> Result<u64, Refusal> {
         let asked = Asked { changes: vec![change], who: Who::named("test"), ..Asked::default() };
         Ok(self.ask(|reply| Event::Change { asked, reply }).await?.generation)
     }
@@ -278,14 +281,17 @@ async fn a_bad_file_and_a_fixed_key_change_nothing() {
 #[tokio::test]
 async fn runtime_changes_survive_a_reload() {
     let edge = Edge::start().await;
-    edge.pool(PoolChange::Drain).await.unwrap();
+    edge.pool(PoolChange::Drain { seconds: None }).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Draining);
     edge.reload(&with_service_b()).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Draining);
     edge.pool(PoolChange::Enable).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Up);
     edge.pool(PoolChange::Remove).await.unwrap();
-    assert!(matches!(edge.pool(PoolChange::Drain).await, Err(Refusal::Change(ChangeError::NoBackend { .. }))));
+    assert!(matches!(
+        edge.pool(PoolChange::Drain { seconds: None }).await,
+        Err(Refusal::Change(ChangeError::NoBackend { .. }))
+    ));
 }
 
 #[tokio::test]

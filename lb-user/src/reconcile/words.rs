@@ -83,7 +83,8 @@ fn backend_words(backend: &Effective) -> String {
         Mark::Draining => "draining",
         Mark::Disabled => "disabled",
     };
-    format!("{mark}, weight {}", backend.weight)
+    let drain = backend.drain.map(|drain| format!(" for {drain:?}")).unwrap_or_default();
+    format!("{mark}{drain}, weight {}", backend.weight)
 }
 
 fn rule_words(rule: &RuntimeRule) -> String {

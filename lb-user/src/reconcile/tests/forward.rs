@@ -9,7 +9,7 @@ const L4: &str = "[edge]\ndatapath = \"generic\"\ninterfaces = [\"lo\"]\n[shield
 
 impl Edge {
     async fn rule(&self, change: PrefixChange) -> Result<u64, Refusal> {
-        self.change(Change::Rule(change)).await
+        self.make(Change::Rule(change)).await
     }
 
     /// What the datapath was told last: service, network, allowed.
@@ -27,7 +27,7 @@ fn add(network: &str, allow: bool, service: Option<&str>, seconds: Option<u32>) 
 async fn what_concerns_forwarded_services_alone_never_reaches_the_worker() {
     let edge = Edge::start_with(L4).await;
     edge.world.take();
-    edge.pool(PoolChange::Drain).await.unwrap();
+    edge.pool(PoolChange::Drain { seconds: None }).await.unwrap();
     assert_eq!(edge.world.take(), [Seen::Applied(0), Seen::Forwarded(vec![BackendState::Draining]), Seen::Listening]);
     edge.pool(PoolChange::Enable).await.unwrap();
     edge.world.take();
@@ -60,7 +60,7 @@ async fn a_backend_that_a_service_cannot_have_is_refused_at_run_time_too() {
     edge.world.take();
     let address = "192.0.2.53:80".parse().unwrap();
     let change = PoolChange::Add { weight: None };
-    let result = edge.change(Change::Pool { pool: "p".into(), address, change }).await;
+    let result = edge.make(Change::Pool { pool: "p".into(), address, change }).await;
     let refused = result.unwrap_err().to_string();
     assert!(refused.contains("has an address of service \"dns\""), "{refused}");
     assert_eq!(edge.world.take(), []);

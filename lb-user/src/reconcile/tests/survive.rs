@@ -52,7 +52,7 @@ fn change() -> impl Strategy<Value = Change> {
     let of_pool = prop_oneof![
         3 => prop::option::of(1u16..4).prop_map(|weight| PoolChange::Add { weight }),
         1 => Just(PoolChange::Remove),
-        1 => Just(PoolChange::Drain),
+        1 => Just(PoolChange::Drain { seconds: None }),
         1 => Just(PoolChange::Enable),
         1 => Just(PoolChange::Disable),
         1 => (1u16..4).prop_map(|weight| PoolChange::Weight { weight }),
@@ -191,7 +191,10 @@ proptest! {
 async fn a_transaction_is_made_whole_or_not_at_all() {
     let edge = Edge::over(&Memory::default(), FILE).await;
     let add = pool("10.0.0.2:80", PoolChange::Add { weight: Some(3) });
-    let done = edge.transact(vec![add, pool("10.0.0.1:80", PoolChange::Drain)], OnlyIf::default()).await.unwrap();
+    let done = edge
+        .transact(vec![add, pool("10.0.0.1:80", PoolChange::Drain { seconds: None })], OnlyIf::default())
+        .await
+        .unwrap();
     assert_eq!((done.number, done.kept.as_deref()), (Some(1), Some(std::path::Path::new("/state"))));
     assert_eq!(
         done.steps,
@@ -201,12 +204,13 @@ async fn a_transaction_is_made_whole_or_not_at_all() {
             format!("the worker gets generation {}", done.generation),
         ]
     );
-    let bad = vec![pool("10.0.0.2:80", PoolChange::Remove), pool("10.0.0.9:80", PoolChange::Drain)];
+    let bad = vec![pool("10.0.0.2:80", PoolChange::Remove), pool("10.0.0.9:80", PoolChange::Drain { seconds: None })];
     let error = edge.transact(bad, OnlyIf::default()).await.unwrap_err();
     assert!(matches!(error, Refusal::Part { index: 1, .. }), "{error}");
     assert_eq!(served(&edge.world).len(), 2);
     // The same again differs from nothing, and is no change.
-    let same = edge.transact(vec![pool("10.0.0.1:80", PoolChange::Drain)], OnlyIf::default()).await.unwrap();
+    let same =
+        edge.transact(vec![pool("10.0.0.1:80", PoolChange::Drain { seconds: None })], OnlyIf::default()).await.unwrap();
     assert_eq!((same.number, same.generation), (None, done.generation));
 }
 
@@ -216,7 +220,7 @@ async fn whoever_builds_on_what_was_overtaken_is_refused() {
     let seen = OnlyIf { if_generation: Some(edge.state().await.generation), if_change: None };
     // What the checks say makes a generation, and overtakes nobody.
     edge.verdict(false).await;
-    assert!(edge.transact(vec![pool("10.0.0.1:80", PoolChange::Drain)], seen).await.is_ok());
+    assert!(edge.transact(vec![pool("10.0.0.1:80", PoolChange::Drain { seconds: None })], seen).await.is_ok());
     let error = edge.transact(vec![pool("10.0.0.1:80", PoolChange::Enable)], seen).await.unwrap_err();
     assert!(matches!(error, Refusal::Overtaken { what: "generation", .. }), "{error}");
     let last = |number| OnlyIf { if_generation: None, if_change: Some(number) };
