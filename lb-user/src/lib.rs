@@ -13,6 +13,7 @@
 //! | [`admin`] | the Unix socket: server, client, JSON |
 //! | [`privileges`] | what is kept of root, and the thread that starts processes of other users |
 //! | [`metrics`] | Prometheus text |
+//! | [`state`] | what survives the process: journal, history, sessions |
 //! | [`run`] | order of start and end of the daemon |
 //! | [`cli`] | the command line |
 #![deny(unsafe_code)]
@@ -31,4 +32,5 @@ pub mod ocsp;
 pub mod privileges;
 pub mod reconcile;
 pub mod run;
+pub mod state;
 pub mod supervisor;

@@ -3,23 +3,24 @@
 //! Start: config, names that only one daemon may have (socket, metrics port), datapath, worker, agents; then the
 //! service manager is told. Whatever fails takes back what was done before it. End: drain, then everything out.
 
-use crate::admin::{self, AdminSocket, SocketError};
-use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
+use crate::admin::{self, AdminSocket, Room, SocketError};
+use crate::config::{self, Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
 use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
 use crate::names::{self, NamesAgent};
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
-use crate::supervisor::{self, LaunchError};
+use crate::reconcile::{Event, OnlyIf, Reconciler, Recovered, Refusal};
+use crate::state::{Book, SessionStore, StateError, Who};
+use crate::supervisor::{self, LaunchError, Sessions};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_worker::api::{Hello, ThreadInfo, WIRE_VERSION};
+use tls_worker::api::{self, Hello, ThreadInfo, WIRE_VERSION};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +58,9 @@ pub enum RunError {
     /// The datapath cannot be had.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The state directory is not for this edge.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The first state was refused.
     #[error(transparent)]
     Start(#[from] Refusal),
@@ -114,7 +118,11 @@ pub async fn serve<D: Datapath>(
     }
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let launch = supervisor::launch(edge.worker_binary.as_deref(), edge.user.as_deref())?;
-    let socket = AdminSocket::bind(&loaded.config.admin.socket)?;
+    let admin = &loaded.config.admin;
+    let socket = AdminSocket::bind(&admin.socket, &admin.access)?;
+    let read_only = admin.read_only.as_ref().map(|(path, access)| AdminSocket::bind(path, access)).transpose()?;
+    let rooms = [(); 2].map(|()| Room::new(admin.max_connections as usize));
+    let (recovered, store) = recover(&loaded.config).await?;
     let metrics = match loaded.config.admin.metrics {
         Some(address) => {
             let bound = TcpListener::bind(address).await;
@@ -132,7 +140,7 @@ pub async fn serve<D: Datapath>(
     let link = (worker_side, Arc::clone(&counts));
     let resolved = Resolved::first(&loaded.config).await;
     let loaded = Loaded { config: loaded.config.resolved(&resolved), ..loaded };
-    let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
+    let reconciler = Reconciler::start(path, loaded, recovered, datapath, launch, hello, link).await?;
     let reconciler = reconciler.with_names(resolved);
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
@@ -161,10 +169,16 @@ pub async fn serve<D: Datapath>(
     servers.spawn(staples.run());
     servers.spawn(files.run());
     servers.spawn(names.run());
-    servers.spawn(admin::serve(socket, events.clone()));
-    if let Some(listener) = metrics {
-        servers.spawn(metrics::serve(listener, events.clone()));
+    let [room, readers] = &rooms;
+    servers.spawn(admin::serve(socket, events.clone(), false, room.clone()));
+    if let Some(socket) = read_only {
+        servers.spawn(admin::serve(socket, events.clone(), true, readers.clone()));
     }
+    if let Some(listener) = metrics {
+        servers.spawn(metrics::serve(listener, events.clone(), rooms.clone()));
+    }
+    let (end_saving, ending) = oneshot::channel();
+    let saving = store.map(|store| tokio::spawn(store.run(ending)));
     tracing::info!(name, datapath = description.datapath, interfaces = ?description.interfaces, "edge runs");
     notify(&[NotifyState::Ready]);
 
@@ -191,8 +205,37 @@ pub async fn serve<D: Datapath>(
             Ok(Err(_)) | Err(_) => return Err(RunError::Stuck(all)),
         }
     }
+    drop(end_saving);
+    if let Some(saving) = saving
+        && timeout(CLOSE, saving).await.is_err()
+    {
+        tracing::warn!("the last sessions are not saved");
+    }
     tracing::info!("edge ended");
     Ok(())
+}
+
+/// What the state directory says of the edge before this one.
+async fn recover(config: &Config) -> Result<(Recovered, Option<SessionStore>), RunError> {
+    let edge = &config.edge;
+    let opened = Book::open(edge.state.as_deref(), edge.state_history as usize)?;
+    let sessions = Sessions::default();
+    let store = match &edge.state {
+        Some(state) if edge.state_sessions > 0 => {
+            let named = |pool: &config::Pool| api::Pool {
+                name: pool.name.clone(),
+                persistence: pool.persistence.clone(),
+                ..api::Pool::default()
+            };
+            let pools: Vec<_> = config.pools.iter().map(named).collect();
+            Some(SessionStore::open(state, edge.state_sessions, &pools, &sessions).await)
+        }
+        _ => None,
+    };
+    let found = opened.found;
+    let overlay = found.history.overlay().clone();
+    let recovered = Recovered { overlay, ids: found.ids, generation: found.generation, sessions, book: opened.book };
+    Ok((recovered, store))
 }
 
 /// What a signal asks for.
@@ -237,7 +280,7 @@ async fn reload(events: &mpsc::Sender<Event>) {
         notify(&[NotifyState::Reloading, now]);
     }
     let (reply, done) = oneshot::channel();
-    if events.send(Event::Reload { reply }).await.is_ok() {
+    if events.send(Event::Reload { who: Who::named("SIGHUP"), only_if: OnlyIf::default(), reply }).await.is_ok() {
         let _ = done.await;
     }
     notify(&[NotifyState::Ready]);

@@ -310,6 +310,21 @@ fn chunks(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The journal of the state directory: whatever lies there, it is read to the last good line, and what is read can be
+/// written and is read the same.
+#[test]
+fn journal_bytes() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let found = lb_user::state::read(input);
+        assert!(found.good <= input.len());
+        if found.other.is_none() {
+            assert_eq!(found.damage.is_none(), found.good == input.len());
+            let again = lb_user::state::read(&input[..found.good]);
+            assert!(again.damage.is_none() && again.history == found.history && again.ids == found.ids);
+        }
+    });
+}
+
 /// What backends answer health checks with: whatever it is, a check ends with a finding, and what is not whole is waited for.
 #[test]
 fn health_answers() {

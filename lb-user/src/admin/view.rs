@@ -8,7 +8,7 @@ use super::view_health as health;
 use super::{sessions, view_names};
 use crate::config::Pool;
 use crate::datapath::Protocol;
-use crate::reconcile::{Mark, State, state};
+use crate::reconcile::{Mark, Overlay, State, state};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode};
@@ -32,6 +32,7 @@ pub fn status(edge: &State) -> Status {
     troubles.extend(view_names::troubles(edge));
     troubles.extend(forward::troubles(edge));
     troubles.extend(tls_view::troubles(edge, SystemTime::now()));
+    troubles.extend(state_troubles(edge));
     let threads = worker.report.threads.iter().map(|thread| ThreadStatus {
         index: thread.index,
         cpu: thread.cpu,
@@ -68,7 +69,26 @@ pub fn status(edge: &State) -> Status {
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
         warnings: warnings(edge),
+        state: StateStatus {
+            directory: edge.book.place.as_ref().map(|place| place.display().to_string()),
+            last_change: edge.history.last(),
+            differences: Overlay::default().delta(&edge.overlay).len() as u64,
+        },
     }
+}
+
+/// Where changes are kept, and why not.
+fn state_troubles(edge: &State) -> impl Iterator<Item = String> {
+    let place = edge.book.place.as_ref().map(|place| place.display().to_string()).unwrap_or_default();
+    let unwritable =
+        edge.book.trouble.as_ref().map(|why| format!("changes are refused, as {place} is no place for them: {why}"));
+    let lost = edge.book.lost.as_ref().map(|what| format!("{place}: {what}"));
+    let aside = edge.aside.as_ref().map(|why| {
+        format!(
+            "what operators had changed is not in force, as it does not go with the file: {why}; see bailey history"
+        )
+    });
+    [unwritable, lost, aside].into_iter().flatten()
 }
 
 /// What serves, and could be better.

@@ -2,6 +2,7 @@
 
 use super::again;
 use super::args_cert::CertFileVerb;
+use super::args_change::{ChangeVerb, Unless};
 use super::args_session::SessionVerb;
 use super::args_tools::{TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
@@ -123,8 +124,13 @@ pub(super) enum Verb {
         #[arg(long, short, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Change(ChangeVerb),
     /// Read the config file again: all of it, or none
-    Reload,
+    Reload {
+        #[command(flatten)]
+        unless: Unless,
+    },
     /// Print completions for a shell
     Completions {
         /// Shell
@@ -203,7 +209,7 @@ pub(super) enum CertVerb {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum DenyVerb {
-    /// Deny a network until the daemon ends; in place of the rule that it has
+    /// Deny a network; in place of the rule that it has
     Add {
         /// Network or address
         #[arg(value_parser = prefix)]
@@ -217,6 +223,8 @@ pub(super) enum DenyVerb {
         /// For so long, such as 10m or 1h
         #[arg(long = "for", value_name = "TIME", value_parser = period)]
         period: Option<Duration>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// Remove a rule that was added at run time; what the file says holds again
     Remove {
@@ -226,6 +234,8 @@ pub(super) enum DenyVerb {
         /// Of this service
         #[arg(long, value_parser = name)]
         service: Option<String>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// All rules: those of run time, then the file's
     List {
@@ -245,7 +255,7 @@ pub(super) enum PoolVerb {
         #[arg(value_parser = name)]
         name: String,
     },
-    /// Add a backend until the daemon ends
+    /// Add a backend
     Add {
         #[command(flatten)]
         at: At,
@@ -298,6 +308,8 @@ pub(super) struct At {
     /// Backend, IP:PORT
     #[arg(value_parser = backend_address)]
     pub(super) address: SocketAddr,
+    #[command(flatten)]
+    pub(super) unless: Unless,
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {

@@ -108,7 +108,7 @@ pub(super) async fn drain(
             return Err(ClientError::Refused(Failure {
                 error: format!("{what} after {:?}", deadline - began),
                 hint: Some("it stays draining; wait longer (--timeout), or take it out: bailey pool disable".into()),
-                problems: Vec::new(),
+                ..Failure::default()
             }));
         }
         let due = told.as_ref().is_none_or(|(at, before)| at.elapsed() >= TELL && *before != left);

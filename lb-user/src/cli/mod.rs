@@ -3,9 +3,11 @@
 mod again;
 mod args;
 mod args_cert;
+mod args_change;
 mod args_session;
 mod args_tools;
 mod cert;
+mod changes;
 mod daemon;
 mod decap;
 mod doctor;
@@ -13,6 +15,10 @@ mod drain;
 mod live;
 mod man;
 mod route;
+mod save;
+mod save_edit;
+#[cfg(test)]
+mod save_tests;
 mod say;
 mod screen;
 mod sessions;

@@ -13,7 +13,7 @@ mod totals;
 pub(crate) use handle::Request;
 pub use handle::{WorkerError, WorkerHandle, WorkerView};
 pub use launch::{Launch, LaunchError, launch};
-pub use sessions::Sessions;
+pub use sessions::{Entry, Saved, Saving, Sessions};
 
 use crate::datapath::Listener;
 use crate::ocsp::WorkerSide;
