@@ -3,7 +3,7 @@
 use super::again;
 use super::args_cert::CertFileVerb;
 use super::args_session::SessionVerb;
-use super::args_tools::{TopArgs, TraceArgs};
+use super::args_tools::{ImportVerb, TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -125,6 +125,9 @@ pub(super) enum Verb {
     },
     /// Read the config file again: all of it, or none
     Reload,
+    /// Make a config of another product's
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// Print completions for a shell
     Completions {
         /// Shell
