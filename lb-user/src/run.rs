@@ -10,7 +10,7 @@ use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Refusal};
+use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -71,9 +71,9 @@ pub enum RunError {
 pub async fn run(path: PathBuf, loaded: Loaded) -> Result<(), RunError> {
     let workers = (0..).zip(&loaded.config.edge.cpus).map(|(index, cpu)| Worker { index, cpu: *cpu }).collect();
     if loaded.config.edge.datapath == DatapathKind::Sockets {
-        return serve(path, loaded, async |_| Ok(SocketsDatapath::new(workers))).await;
+        return serve(path, loaded, async |_| Ok(SocketsDatapath::open(workers, None))).await;
     }
-    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers)).await).await
+    serve(path, loaded, async |config| KernelDatapath::open(kernel_options(&config.edge, workers), None).await).await
 }
 
 fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
@@ -129,11 +129,11 @@ pub async fn serve<D: Datapath>(
     let counts = Arc::new(ocsp::Counts::default());
     let (worker_side, agent_side) = ocsp::channel(&counts);
     let link = (worker_side, Arc::clone(&counts));
-    let reconciler = Reconciler::start(path, loaded, datapath, launch, hello, link).await?;
+    let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-    let agent = health::Agent { targets: reconciler.targets(), verdicts };
+    let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
     let staples = ocsp::StapleAgent {
         ask: ocsp::Responders,
         targets: reconciler.staple_targets(),

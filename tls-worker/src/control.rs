@@ -5,7 +5,7 @@
 //! can change any more.
 
 use crate::api::wire::{self, Receiver, Sender, WireError};
-use crate::api::{Command, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
+use crate::api::{Command, Confinement, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
 use crate::compile::Compiled;
 use crate::persist::Keeper;
 use crate::stats;
@@ -53,8 +53,13 @@ pub enum ControlError {
     Signal(io::Error),
 }
 
-/// Serve until drained. `begin` is told the log filter of [`Hello`] before anything else happens.
-pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result<(), ControlError> {
+/// Serve until drained. `begin` is told the log filter of [`Hello`] before anything else happens; reports say how the
+/// process is confined.
+pub async fn run(
+    socket: UnixStream,
+    confinement: Confinement,
+    begin: impl FnOnce(Option<&str>),
+) -> Result<(), ControlError> {
     let (mut sender, mut receiver) = wire::split(socket);
     let hello = match receiver.receive().await {
         Ok((Command::Hello(hello), _)) => hello,
@@ -63,6 +68,9 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
         Err(e) => return Err(e.into()),
     };
     begin(hello.log.as_deref());
+    for lack in &confinement.missing {
+        tracing::warn!(lack, "the worker is confined less than it is meant to be");
+    }
     let (events, waiting) = mpsc::channel(EVENTS);
     let threads = match start(&hello, &events) {
         Ok(threads) => threads,
@@ -73,7 +81,7 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
     sender.send(&Event::Ready { pid: std::process::id(), version: WIRE_VERSION }, &[]).await?;
     let (orders, done) = threads.into_iter().map(|h| ((h.index, h.orders), (h.index, h.done))).unzip();
     let sent = tokio::spawn(send(sender, waiting));
-    let control = Control { events, orders, compiled: Arc::default(), sessions: Keeper::default() };
+    let control = Control { confinement, events, orders, compiled: Arc::default(), sessions: Keeper::default() };
     let ended = control.serve(commands(receiver), done, terminate, interrupt).await;
     // Nobody sends any more: what is left goes out, and the task ends.
     let _ = timeout(LAST_EVENTS, sent).await;
@@ -131,6 +139,7 @@ fn commands(mut receiver: Receiver) -> mpsc::Receiver<Received> {
 }
 
 struct Control {
+    confinement: Confinement,
     events: mpsc::Sender<Event>,
     orders: Vec<(u32, mpsc::Sender<Order>)>,
     compiled: Arc<Compiled>,
@@ -294,6 +303,7 @@ impl Control {
         }
         let mut report = stats::sum(parts);
         self.sessions.report(&self.compiled, &mut report);
+        report.confinement = Some(self.confinement.clone());
         report
     }
 

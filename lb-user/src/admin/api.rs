@@ -22,6 +22,7 @@
 
 pub use super::api_certificates::*;
 pub use super::api_forward::*;
+pub use super::api_health::*;
 pub use super::api_sessions::*;
 pub use super::api_tools::*;
 use crate::config::ProblemView;
@@ -95,6 +96,9 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// What keeps it from the rest of the host, and is not in force; none: it has not said.
+    #[serde(default)]
+    pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
 }
@@ -264,6 +268,9 @@ pub struct BackendView {
     pub changed: bool,
     /// By forwarded service.
     pub forwarded: Vec<ForwardedView>,
+    /// Checks, answers and operators put together.
+    #[serde(flatten)]
+    pub standing: StandingView,
 }
 
 /// A change of a pool.

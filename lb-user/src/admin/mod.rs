@@ -4,6 +4,7 @@
 pub mod api;
 mod api_certificates;
 mod api_forward;
+mod api_health;
 mod api_sessions;
 mod api_tools;
 pub mod client;
@@ -16,10 +17,12 @@ mod trace;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_health;
 mod view_top;
 mod watch;
 
 pub use server::serve;
+pub(crate) use socket::GROUP;
 pub use socket::{AdminSocket, SocketError};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.

@@ -2,6 +2,7 @@
 
 use super::say;
 use crate::config::{self, LoadError, Problems, Severity};
+use crate::privileges;
 use crate::run;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ pub(super) fn run(path: PathBuf) -> ExitCode {
         Err(error) => return failed(&error.to_string()),
     };
     run::log_to_stderr(&loaded.config.edge.log, say::stderr_is_coloured());
+    if let Err(error) = privileges::reduce_for_edge(&loaded.config) {
+        return failed(&error.to_string());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),

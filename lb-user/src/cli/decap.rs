@@ -9,6 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Decapsulate until SIGINT or SIGTERM, then say what came of it.
 pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
     crate::run::log_to_stderr("info", say::stderr_is_coloured());
+    if let Err(error) = crate::privileges::reduce_for_decap() {
+        return say::fail(error, None, json);
+    }
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(until_told(options)),
         Err(error) => Err(RunError::Signals(error)),

@@ -20,6 +20,7 @@ mod table;
 mod table_cert;
 mod table_certificates;
 mod table_forward;
+mod table_health;
 #[cfg(test)]
 mod tests;
 mod top;

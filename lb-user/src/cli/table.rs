@@ -1,7 +1,7 @@
 //! Answers of the daemon as tables for people. Pure.
 
 use super::say::{Tone, paint};
-use super::{table_certificates, table_forward};
+use super::{table_certificates, table_forward, table_health};
 use crate::admin::api::*;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -122,10 +122,6 @@ pub(super) fn pool(view: &PoolView) -> String {
             (true, true) => "changed",
             (true, false) => "",
         };
-        let cause = match (&backend.cause, backend.since_seconds) {
-            (Some(cause), Some(since)) => format!("{} ({cause}; {} ago)", backend.health, ago(since)),
-            _ => backend.health.clone(),
-        };
         let cells = vec![
             backend.address.to_string(),
             backend.weight.to_string(),
@@ -133,15 +129,18 @@ pub(super) fn pool(view: &PoolView) -> String {
             backend.active.to_string(),
             backend.requests.to_string(),
             backend.failures.to_string(),
-            cause,
+            backend.standing.takes_part.clone(),
+            table_health::checks(backend),
             against.into(),
         ];
         (tone(&backend.state), cells)
     });
-    let headers = ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "CHECKS", "AGAINST FILE"];
+    let headers =
+        ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "TAKES PART", "CHECKS", "AGAINST FILE"];
     section(&mut out, toned(&headers, cells));
     let forwarded: Vec<_> = view.backends.iter().flat_map(|backend| backend.forwarded.iter()).collect();
     section(&mut out, table_forward::backends(&forwarded));
+    section(&mut out, table_health::history(&view.backends));
     for address in &view.removed {
         let _ = writeln!(out, "{address} stands in the file and was removed");
     }

@@ -13,9 +13,16 @@ use super::Listener;
 /// Connections that wait for a worker at the most; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65535;
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Listeners of an earlier process keep their ids; no later one gets any of these.
+pub(super) fn inherit(listeners: &[Listener]) {
+    let next = listeners.iter().map(|listener| listener.id.saturating_add(1)).max();
+    NEXT_ID.fetch_max(next.unwrap_or(1), Ordering::Relaxed);
+}
+
 /// A listener of `worker` with an id that no other has had.
 pub(super) fn listener(worker: u32, address: Option<SocketAddr>, socket: OwnedFd) -> Listener {
-    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     Listener { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), worker, address, socket: Arc::new(socket) }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Two kinds: `kernel` (XDP and sk_lookup; the only place that names aya) and `sockets` (ordinary SO_REUSEPORT
 //! listeners, no privilege). Whoever calls knows services, addresses and workers, and never maps or programs.
+//!
+//! A datapath outlives the process that opened it, where that is asked for: one control plane leaves it ([`Datapath::leave`]),
+//! or dies, and the next opens it as [`Inherited`].
 
 mod decap;
 mod forward;
@@ -68,6 +71,17 @@ pub struct Listener {
     pub address: Option<SocketAddr>,
     /// The socket.
     pub socket: Arc<OwnedFd>,
+}
+
+/// What an edge of the same name left standing, for the next control plane to go on with.
+#[derive(Debug, Clone)]
+pub struct Inherited {
+    /// Listeners that workers hold; their ids stay.
+    pub listeners: Vec<Listener>,
+    /// What [`Datapath::note`] gave there last.
+    pub note: serde_json::Value,
+    /// The old control plane still runs and hands over; false: it is dead.
+    pub alive: bool,
 }
 
 /// What an operator is told about the datapath.
@@ -151,6 +165,19 @@ pub trait Datapath: Send + 'static {
 
     /// For `status`.
     fn describe(&self) -> Description;
+
+    /// What the next control plane needs of this one to go on with what stands, beyond the listeners: opaque to
+    /// everybody else, versioned by the datapath itself. It changes with [`Self::apply`] and [`Self::tick`].
+    fn note(&self) -> serde_json::Value;
+
+    /// Let go of everything without taking it out of the kernel: packets go where they went.
+    fn leave(self);
+
+    /// An heir that was opened with [`Inherited::alive`] did not become ready, and has ended: take back what it changed,
+    /// and go on as before it. From its opening until then or until [`Self::leave`], nothing is changed here.
+    fn retake(&mut self) -> impl Future<Output = Result<(), DatapathError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Take everything out of the kernel again: programs, links, pins, routes.
     fn close(self) -> impl Future<Output = Result<(), DatapathError>> + Send;

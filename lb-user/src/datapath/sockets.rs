@@ -6,8 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{
-    Counters, Datapath, DatapathError, Description, Desired, DesiredService, FlowAnswer, Listener, PacketEvent,
-    Protocol, Worker, listen,
+    Counters, Datapath, DatapathError, Description, Desired, DesiredService, FlowAnswer, Inherited, Listener,
+    PacketEvent, Protocol, Worker, listen,
 };
 use tokio::sync::broadcast;
 
@@ -19,6 +19,8 @@ pub struct SocketsDatapath {
     /// Addresses that were listened on at some time. Workers may hold such a socket for a while after it was given
     /// up here, so that for these alone a busy address proves nothing.
     known: HashSet<SocketAddr>,
+    /// Listeners of the control plane before this one, until the first change says which of them are wanted.
+    inherited: Vec<Listener>,
 }
 
 #[derive(Debug)]
@@ -28,19 +30,27 @@ struct Standing {
 }
 
 impl SocketsDatapath {
-    /// Listens on nothing yet.
-    pub fn new(workers: Vec<Worker>) -> Self {
-        Self { workers, standing: BTreeMap::new(), known: HashSet::new() }
+    /// Listens on nothing new yet; what is inherited stands, and is given up with the first change that does not want
+    /// it.
+    pub fn open(workers: Vec<Worker>, inherited: Option<Inherited>) -> Self {
+        let inherited = inherited.map(|inherited| inherited.listeners).unwrap_or_default();
+        listen::inherit(&inherited);
+        let known = inherited.iter().filter_map(|listener| listener.address).collect();
+        Self { workers, standing: BTreeMap::new(), known, inherited }
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<Vec<Listener>> {
         if !self.known.contains(&address) {
             listen::check_free(address)?;
         }
-        self.workers
-            .iter()
-            .map(|worker| Ok(listen::listener(worker.index, Some(address), listen::shared(address)?)))
-            .collect()
+        let of = |worker: &Worker| {
+            let inherited = |l: &&Listener| l.address == Some(address) && l.worker == worker.index;
+            match self.inherited.iter().find(inherited) {
+                Some(listener) => Ok(listener.clone()),
+                None => Ok(listen::listener(worker.index, Some(address), listen::shared(address)?)),
+            }
+        };
+        self.workers.iter().map(of).collect()
     }
 }
 
@@ -66,6 +76,7 @@ impl Datapath for SocketsDatapath {
             }
         }
         self.known.extend(wanted.keys());
+        self.inherited.clear();
         Ok(self.standing.values().flat_map(|standing| standing.listeners.iter().cloned()).collect())
     }
 
@@ -93,6 +104,13 @@ impl Datapath for SocketsDatapath {
     fn describe(&self) -> Description {
         Description { datapath: "sockets".to_owned(), ..Description::default() }
     }
+
+    fn note(&self) -> serde_json::Value {
+        // The listeners say everything.
+        serde_json::Value::Null
+    }
+
+    fn leave(self) {}
 
     async fn close(self) -> Result<(), DatapathError> {
         Ok(())
@@ -141,7 +159,12 @@ mod tests {
     }
 
     fn two_workers() -> SocketsDatapath {
-        SocketsDatapath::new(vec![Worker { index: 0, cpu: 0 }, Worker { index: 1, cpu: 1 }])
+        heir(Vec::new())
+    }
+
+    fn heir(listeners: Vec<Listener>) -> SocketsDatapath {
+        let inherited = Inherited { listeners, note: serde_json::Value::Null, alive: false };
+        SocketsDatapath::open(vec![Worker { index: 0, cpu: 0 }, Worker { index: 1, cpu: 1 }], Some(inherited))
     }
 
     /// An address that was free a moment ago.
@@ -213,6 +236,39 @@ mod tests {
         apply(&mut datapath, &desired(vec![])).unwrap();
         let again = apply(&mut datapath, &desired(vec![service(1, &[a])])).unwrap();
         assert!(again.iter().all(|l| held.iter().all(|h| h.id != l.id)));
+    }
+
+    #[test]
+    fn an_heir_goes_on_with_what_is_wanted_and_gives_up_the_rest() {
+        let (a, b, c) = (free(), free(), free());
+        let mut before = two_workers();
+        let left = apply(&mut before, &desired(vec![service(1, &[a, b])])).unwrap();
+        before.leave();
+        let ids = |listeners: &[Listener], at| -> HashSet<u64> {
+            listeners.iter().filter(|l| l.address == Some(at)).map(|l| l.id).collect()
+        };
+        let (kept, last) = (ids(&left, a), left.iter().map(|l| l.id).max().unwrap());
+        let mut heir = heir(left);
+        // A change that is refused gives nothing up.
+        let busy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        apply(&mut heir, &desired(vec![service(1, &[busy.local_addr().unwrap()])])).unwrap_err();
+        TcpStream::connect(b).unwrap();
+        let now = apply(&mut heir, &desired(vec![service(1, &[a, c])])).unwrap();
+        assert_eq!(ids(&now, a), kept);
+        assert!(ids(&now, c).iter().all(|id| *id > last));
+        assert!(TcpStream::connect(b).is_err());
+        TcpStream::connect(a).unwrap();
+    }
+
+    #[test]
+    fn an_heir_with_more_workers_makes_what_is_missing() {
+        let a = free();
+        let mut before = SocketsDatapath::open(vec![Worker { index: 0, cpu: 0 }], None);
+        let left = apply(&mut before, &desired(vec![service(1, &[a])])).unwrap();
+        let kept = left[0].id;
+        let now = apply(&mut heir(left), &desired(vec![service(1, &[a])])).unwrap();
+        assert_eq!(now.iter().map(|l| l.worker).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(now[0].id, kept);
     }
 
     #[test]

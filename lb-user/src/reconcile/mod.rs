@@ -2,9 +2,11 @@
 //! Others send it events; it plans, carries the plan out, and answers.
 
 mod agents;
+mod checking;
 mod overlay;
 mod plan;
 mod prefixes;
+mod recovered;
 mod serve;
 mod state;
 #[cfg(test)]
@@ -17,19 +19,21 @@ mod tickets;
 
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+use checking::Checking;
+pub use checking::{HealthNote, Past};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
-pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
+pub use recovered::Recovered;
+pub use state::{Event, FlowWay, Refusal, Reloaded, State, Watch};
 
 use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError};
-use crate::health::{Counts, Key, Target, Verdict};
+use crate::health::{Gauges, Targets, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
 use crate::supervisor::{self, Launch, WorkerHandle};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,9 +55,7 @@ pub struct Reconciler<D> {
     config: Arc<Config>,
     warnings: Arc<[ProblemView]>,
     overlay: Overlay,
-    health: BTreeMap<Key, HealthNote>,
-    checks: BTreeMap<Key, Arc<Counts>>,
-    targets: watch::Sender<Vec<Target>>,
+    checking: Checking,
     names: watch::Sender<ServiceIds>,
     observed: Observed,
     datapath: D,
@@ -69,22 +71,22 @@ impl<D: Datapath> Reconciler<D> {
     pub async fn start(
         path: PathBuf,
         loaded: Loaded,
+        recovered: Recovered,
         mut datapath: D,
         launch: Launch,
         hello: Hello,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        match first_state(&loaded.config, &mut datapath, launch, hello, ocsp).await {
+        let overlay = recovered.overlay(&loaded.config, SystemTime::now());
+        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, launch, hello, ocsp).await {
             Ok((observed, worker, keeper)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
-                    overlay: Overlay::default(),
-                    health: BTreeMap::new(),
-                    checks: BTreeMap::new(),
-                    targets: watch::Sender::new(Vec::new()),
+                    overlay,
+                    checking: Checking::new(),
                     names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
@@ -94,7 +96,7 @@ impl<D: Datapath> Reconciler<D> {
                     behind: false,
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
-                reconciler.retarget();
+                reconciler.checking.retarget(&reconciler.config, &reconciler.overlay);
                 reconciler.retarget_files();
                 reconciler.note_tickets();
                 Ok(reconciler)
@@ -109,8 +111,13 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// What is to be checked.
-    pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
-        self.targets.subscribe()
+    pub fn targets(&self) -> watch::Receiver<Arc<Targets>> {
+        self.checking.targets()
+    }
+
+    /// Where the agent of checks tells how busy it is.
+    pub fn checking(&self) -> Arc<Gauges> {
+        Arc::clone(&self.checking.gauges)
     }
 
     /// Where access logs go.
@@ -194,7 +201,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
-        let health = self.health(&config);
+        let health = self.checking.health(&config);
         let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
         let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
@@ -205,7 +212,7 @@ impl<D: Datapath> Reconciler<D> {
         self.config = config;
         self.overlay = overlay;
         self.behind = false;
-        self.retarget();
+        self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
         }
@@ -263,14 +270,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// What the checks say holds, whether the worker can be told now or later.
     async fn heed(&mut self, verdicts: impl Iterator<Item = Verdict>) {
-        for Verdict { pool, address, up, cause } in verdicts {
-            let key = (pool, address);
-            if !self.checks.contains_key(&key) {
-                continue;
-            }
-            tracing::info!(pool = key.0, backend = %address, up, cause, "backend");
-            self.health.insert(key, HealthNote { up, cause, since: Instant::now() });
-        }
+        self.checking.heed(verdicts);
         self.catch_up().await;
     }
 
@@ -283,41 +283,6 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
-    /// What the checks say of pools that this config has checked.
-    fn health(&self, config: &Config) -> Health {
-        let checked = |(pool, _): &Key| config.pool(pool).is_some_and(|pool| pool.health.is_some());
-        self.health.iter().filter(|(key, _)| checked(key)).map(|(key, note)| (key.clone(), note.up)).collect()
-    }
-
-    /// Have the agent check what there is, and forget what it said of what is gone.
-    fn retarget(&mut self) {
-        let mut targets = Vec::new();
-        for pool in &self.config.pools {
-            let Some(check) = &pool.health else { continue };
-            for backend in self.overlay.effective(pool) {
-                let key = (pool.name.clone(), backend.address);
-                targets.push(Target {
-                    pool: pool.name.clone(),
-                    address: backend.address,
-                    check: check.clone(),
-                    tls: pool.tls.clone(),
-                    proxy_version: pool.proxy_version,
-                    counts: self.checks.get(&key).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
-        self.health.retain(|key, _| self.checks.contains_key(key));
-        let same = |a: &Target, b: &Target| (&a.pool, a.address) == (&b.pool, b.address) && a.asks_like(b);
-        self.targets.send_if_modified(|before| {
-            let changed = before.len() != targets.len() || !before.iter().zip(&targets).all(|(a, b)| same(a, b));
-            if changed {
-                *before = targets;
-            }
-            changed
-        });
-    }
-
     async fn close(self, grace: Duration) -> Result<(), DatapathError> {
         // The addresses stay until the worker is done: connections in flight go over them.
         let _ = self.worker.drain(grace).await;
@@ -327,22 +292,25 @@ impl<D: Datapath> Reconciler<D> {
 
 async fn first_state<D: Datapath>(
     config: &Config,
+    overlay: &Overlay,
+    recovered: &Recovered,
     datapath: &mut D,
     launch: Launch,
     hello: Hello,
     (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
 ) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
-    let (overlay, health) = (Overlay::default(), Health::default());
+    let health = Health::default();
     let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
     // The first handshake has its staple, where one is stored that holds.
     let targets = agents::staple_targets(config);
     let stored = |store| staple::stored(&store, &targets, SystemTime::now());
     keeper.agents.staples = Arc::new(agents::store(config).map(stored).unwrap_or_default());
-    let intent = Intent { config, overlay: &overlay, health: &health, agents: &keeper.agents };
-    let plan = plan(intent, &Observed::default())?;
+    let intent = Intent { config, overlay, health: &health, agents: &keeper.agents };
+    let plan = plan(intent, &recovered.observed())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker = supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side).await?;
+    let worker =
+        supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
     match datapath.apply(&desired).await {
         Ok(listeners) => worker.listen(listeners).await?,
         Err(error) => {

@@ -16,7 +16,7 @@ use tls_worker::api::{self, BackendState, Snapshot};
 pub type Health = BTreeMap<(String, SocketAddr), bool>;
 
 /// Service ids by name. A service that is gone keeps its id, so that its counters stay its own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ServiceIds(BTreeMap<String, u32>);
 
 impl ServiceIds {

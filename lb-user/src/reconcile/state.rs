@@ -1,13 +1,14 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
 use super::agents::{Refreshed, TlsNotes};
+use super::checking::HealthNote;
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
 use super::prefixes::PrefixChange;
 use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
-use crate::health::{Counts, Key};
+use crate::health::{Counts, Gauges, Key};
 use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
@@ -17,17 +18,6 @@ use std::time::Duration;
 use tls_worker::api::ClearSessions;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
-
-/// What the checks of a backend said last.
-#[derive(Debug, Clone)]
-pub struct HealthNote {
-    /// Up or down.
-    pub up: bool,
-    /// For people.
-    pub cause: String,
-    /// Since when it is so.
-    pub since: Instant,
-}
 
 /// The edge at one moment.
 #[derive(Debug, Clone)]
@@ -44,6 +34,8 @@ pub struct State {
     pub health: BTreeMap<Key, HealthNote>,
     /// Checks done.
     pub checks: BTreeMap<Key, Arc<Counts>>,
+    /// How busy the agent of checks is.
+    pub checking: Arc<Gauges>,
     /// What the worker serves by.
     pub generation: u64,
     /// Service ids.

@@ -116,8 +116,14 @@ impl Datapath for World {
         Description { datapath: "recording".into(), ..Default::default() }
     }
 
+    fn note(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn leave(self) {}
+
     async fn close(self) -> Result<(), DatapathError> {
-        self.note(Seen::Closed);
+        World::note(&self, Seen::Closed);
         Ok(())
     }
 }
@@ -156,9 +162,7 @@ impl Edge {
             config: Arc::new(config),
             warnings: [].into(),
             overlay: Overlay::default(),
-            health: BTreeMap::new(),
-            checks: BTreeMap::new(),
-            targets: watch::Sender::new(Vec::new()),
+            checking: Checking::new(),
             names: watch::Sender::new(ServiceIds::default()),
             observed: Observed::default(),
             datapath: world.clone(),

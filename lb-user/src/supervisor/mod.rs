@@ -35,15 +35,17 @@ const ANSWERS_AT_ONCE: usize = 32;
 
 /// Start the first worker, and keep one alive from then on.
 ///
-/// What it asks about clients' certificates goes to `ocsp`, and what comes from there goes to it.
+/// What it asks about clients' certificates goes to `ocsp`, and what comes from there goes to it. `sessions` are known
+/// before it accepts.
 pub async fn start(
     launch: Launch,
     hello: Hello,
     snapshot: Arc<Snapshot>,
     ocsp: WorkerSide,
+    sessions: Sessions,
 ) -> Result<WorkerHandle, WorkerError> {
     let (requests, receiver) = mpsc::channel(16);
-    let (view_sender, view) = watch::channel(WorkerView::default());
+    let (view_sender, view) = watch::channel(WorkerView { sessions, ..WorkerView::default() });
     let mut supervisor = Supervisor {
         launch,
         hello,

@@ -4,6 +4,8 @@ use super::{Sessions, WorkerError};
 use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::Questions;
+use crate::privileges;
+use rustix::process::Signal;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
@@ -49,10 +51,9 @@ impl Process {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
         // A group of its own: an interrupt from the terminal is for us, and we drain it.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
-        let mut command = tokio::process::Command::from(command);
-        let child = command.kill_on_drop(true).spawn().map_err(WorkerError::Spawn)?;
+        let command = tokio::process::Command::from(command);
         // The command holds the worker's end: while it stood, the worker's death would not close the socket.
-        drop(command);
+        let child = privileges::spawn(command).map_err(WorkerError::Spawn)?;
         ours.set_nonblocking(true).map_err(WorkerError::Spawn)?;
         let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
         let (tx, events) = mpsc::channel(16);
@@ -156,9 +157,16 @@ impl Process {
 
     /// End it now, and leave no zombie.
     pub(super) async fn kill(&mut self) {
-        let _ = self.child.start_kill();
+        self.end();
         let _ = timeout(Duration::from_secs(5), self.child.wait()).await;
         self.reader.abort();
+    }
+
+    /// SIGKILL, unless it has ended and been waited for.
+    fn end(&mut self) {
+        if let Some(pid) = self.child.id() {
+            let _ = privileges::signal(pid, Signal::KILL);
+        }
     }
 
     async fn send(&mut self, command: &Command, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), WorkerError> {
@@ -195,6 +203,12 @@ impl Process {
             Ok(Ok(status)) => WorkerError::Died(status.to_string()),
             _ => WorkerError::Died("it closed its control socket".into()),
         }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

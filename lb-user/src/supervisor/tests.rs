@@ -156,7 +156,7 @@ async fn ask(address: SocketAddr) -> (u32, u64) {
 
 #[tokio::test]
 async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, generation) = ask(address).await;
@@ -183,7 +183,7 @@ async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
 
 #[tokio::test]
 async fn a_snapshot_that_is_refused_changes_nothing() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (pid, _) = ask(address).await;
@@ -196,7 +196,7 @@ async fn a_snapshot_that_is_refused_changes_nothing() {
 
 #[tokio::test]
 async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
-    let worker = start(fake(), hello(), snapshot(5), nobody_asks()).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(5), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, _) = ask(address).await;
@@ -210,7 +210,7 @@ async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
 async fn questions_about_clients_are_in_nobodys_way() {
     let counts = Arc::default();
     let (ours, mut agent) = crate::ocsp::channel(&counts);
-    let worker = start(fake(), hello(), snapshot(1), ours).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), ours, Sessions::default()).await.unwrap();
     // Nobody reads the questions, and there are more than are kept.
     worker.publish(snapshot(ASKING)).await.unwrap();
     assert!(counts.read_dropped() > 0 && counts.read_dropped() < u64::from(QUESTIONS));
@@ -231,7 +231,7 @@ async fn questions_about_clients_are_in_nobodys_way() {
 
 #[tokio::test]
 async fn a_listener_that_is_gone_is_let_go() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (one, address_one) = listener(1);
     let (two, address_two) = listener(2);
     worker.listen(vec![one.clone(), two]).await.unwrap();
@@ -249,7 +249,7 @@ async fn a_listener_that_is_gone_is_let_go() {
 
 #[tokio::test]
 async fn a_drained_worker_is_gone_and_stays_gone() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks()).await.unwrap();
+    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let pid = worker.view().pid.unwrap();
     worker.drain(Duration::from_secs(5)).await.unwrap();
     assert_eq!(worker.view().pid, None);
@@ -261,10 +261,13 @@ async fn a_drained_worker_is_gone_and_stays_gone() {
 #[tokio::test]
 async fn a_worker_that_cannot_start_is_an_error_at_once() {
     let launch: Launch = Box::new(|| Command::new("/bin/false"));
-    let error = start(launch, hello(), snapshot(1), nobody_asks()).await.unwrap_err();
+    let error = start(launch, hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap_err();
     assert!(error.to_string().contains("exit status: 1"), "{error}");
     let launch: Launch = Box::new(|| Command::new("/nonexistent/worker"));
-    assert!(matches!(start(launch, hello(), snapshot(1), nobody_asks()).await, Err(WorkerError::Spawn(_))));
+    assert!(matches!(
+        start(launch, hello(), snapshot(1), nobody_asks(), Sessions::default()).await,
+        Err(WorkerError::Spawn(_))
+    ));
 }
 
 #[test]

@@ -122,7 +122,7 @@ async fn refused(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn foreign(lab: &Lab) -> Result<(), Failed> {
-    let edge = KernelDatapath::open(crate::edge::options("there-first", Steering::Hash)).await?;
+    let edge = KernelDatapath::open(crate::edge::options("there-first", Steering::Hash), None).await?;
     let error = Decap::open(options(true)).await.err().ok_or("not refused")?;
     assert!(matches!(error, DatapathError::ForeignProgram { .. }), "{error}");
     assert!(!lab.edge_ip("route show table local")?.contains(VIP4));

@@ -34,7 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// What the child process does: open, serve, say so, and wait to be killed.
 pub(crate) fn hold(name: &str) -> ! {
     block_on(async {
-        let mut datapath = match KernelDatapath::open(options_named(name)).await {
+        let mut datapath = match KernelDatapath::open(options_named(name), None).await {
             Ok(datapath) => datapath,
             Err(e) => {
                 println!("{e}");
@@ -78,7 +78,7 @@ fn pins(name: &str) -> String {
 async fn close(lab: &Lab) -> Result<(), Failed> {
     let options = options("close", Steering::Hash);
     let pins = pins(&options.name);
-    let mut datapath = KernelDatapath::open(options).await?;
+    let mut datapath = KernelDatapath::open(options, None).await?;
     datapath.apply(&desired()).await?;
     let open = traces(lab)?;
     assert_eq!(open.iter().filter(|trace| trace.contains("xdp")).count(), 1, "{open:?}");
@@ -94,7 +94,7 @@ async fn close(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn refused(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("refused", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("refused", Steering::Hash), None).await?;
     let listeners = datapath.apply(&desired()).await?;
     let before = traces(lab)?;
     let many: Vec<String> = (1..40).map(|i| format!("203.0.113.{i}")).collect();
@@ -111,7 +111,7 @@ async fn refused(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn changes(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("changes", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("changes", Steering::Hash), None).await?;
     let cpu = privilege::cpus()[0];
     let listeners =
         datapath.apply(&Desired { services: vec![service(1, &[(VIP4, Some(443))])], ..Desired::default() }).await?;
@@ -136,7 +136,7 @@ fn ids(listeners: &[lb_user::datapath::Listener]) -> Vec<u64> {
 }
 
 async fn own_address(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("own", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("own", Steering::Hash), None).await?;
     let before = lab.edge_ip("route show table local")?;
     let listeners =
         datapath.apply(&Desired { services: vec![service(1, &[(EDGE4, Some(443))])], ..Desired::default() }).await?;
@@ -149,9 +149,9 @@ async fn own_address(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn foreign(lab: &Lab) -> Result<(), Failed> {
-    let theirs = KernelDatapath::open(options("theirs", Steering::Hash)).await?;
+    let theirs = KernelDatapath::open(options("theirs", Steering::Hash), None).await?;
     let before = traces(lab)?;
-    let error = KernelDatapath::open(options("ours", Steering::Hash)).await.err().ok_or("not refused")?;
+    let error = KernelDatapath::open(options("ours", Steering::Hash), None).await.err().ok_or("not refused")?;
     let DatapathError::ForeignProgram { interface, program, id } = &error else {
         return Err(format!("refused with {error}").into());
     };
@@ -163,8 +163,8 @@ async fn foreign(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn occupied(_: &Lab) -> Result<(), Failed> {
-    let first = KernelDatapath::open(options("twice", Steering::Hash)).await?;
-    let error = KernelDatapath::open(options("twice", Steering::Hash)).await.err().ok_or("not refused")?;
+    let first = KernelDatapath::open(options("twice", Steering::Hash), None).await?;
+    let error = KernelDatapath::open(options("twice", Steering::Hash), None).await.err().ok_or("not refused")?;
     assert!(matches!(error, DatapathError::Occupied { .. }), "{error}");
     Ok(first.close().await?)
 }
@@ -172,7 +172,7 @@ async fn occupied(_: &Lab) -> Result<(), Failed> {
 async fn no_interface(_: &Lab) -> Result<(), Failed> {
     let interfaces = vec![INTERFACE.to_owned(), "eth77".to_owned()];
     let options = KernelOptions { interfaces, ..options("none", Steering::Hash) };
-    let error = KernelDatapath::open(options).await.err().ok_or("not refused")?.to_string();
+    let error = KernelDatapath::open(options, None).await.err().ok_or("not refused")?.to_string();
     assert!(error.contains("\"eth77\"") && error.contains("e0.77, lo"), "{error}");
     Ok(())
 }
@@ -180,7 +180,7 @@ async fn no_interface(_: &Lab) -> Result<(), Failed> {
 async fn no_cpu(lab: &Lab) -> Result<(), Failed> {
     let workers = vec![Worker { index: 0, cpu: 9999 }];
     let options = KernelOptions { workers, ..options("cpu", Steering::Hash) };
-    let error = KernelDatapath::open(options).await.err().ok_or("not refused")?.to_string();
+    let error = KernelDatapath::open(options, None).await.err().ok_or("not refused")?.to_string();
     assert!(error.contains("CPU 9999"), "{error}");
     assert_eq!(traces(lab)?, Vec::<String>::new());
     Ok(())
@@ -195,7 +195,7 @@ async fn killed(lab: &Lab) -> Result<(), Failed> {
     let left = traces(lab)?;
     assert_eq!(left.len(), 5, "one program, four routes: {left:?}");
 
-    let mut datapath = KernelDatapath::open(options_named(&name)).await?;
+    let mut datapath = KernelDatapath::open(options_named(&name), None).await?;
     // Routes that lead nowhere now are gone already.
     assert_eq!(traces(lab)?.len(), 1);
     let listeners = datapath.apply(&desired()).await?;
@@ -236,7 +236,7 @@ fn hold_in(lab: &Lab, name: &str, wrapper: &[&str]) -> Result<(Child, String), F
 async fn sampled(lab: &Lab) -> Result<(), Failed> {
     let lines = crate::log::Lines::collect();
     let options = KernelOptions { packet_log_sample: 1, ..options("sampled", Steering::Hash) };
-    let mut datapath = KernelDatapath::open(options).await?;
+    let mut datapath = KernelDatapath::open(options, None).await?;
     let listeners = datapath.apply(&desired()).await?;
     for address in [VIP4, VIP6] {
         let _client = lab.connect(at(address, 443), privilege::cpus()[0])?;

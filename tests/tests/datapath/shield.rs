@@ -87,7 +87,7 @@ fn setting() -> Result<String, Failed> {
 
 async fn always(lab: &Lab) -> Result<(), Failed> {
     let before = setting()?;
-    let mut datapath = KernelDatapath::open(options("cookies", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("cookies", Steering::Hash), None).await?;
     let listeners = datapath.apply(&with_cookies(SynCookies::Always)).await?;
     assert_eq!(setting()?, "2");
     for address in [VIP4, VIP6] {
@@ -112,7 +112,7 @@ async fn always(lab: &Lab) -> Result<(), Failed> {
 
 async fn by_rate(lab: &Lab) -> Result<(), Failed> {
     let before = setting()?;
-    let mut datapath = KernelDatapath::open(options("flood", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("flood", Steering::Hash), None).await?;
     let cookies = SynCookies::Auto { on: 5, off: 5, hold: Duration::from_secs(1) };
     let listeners = datapath.apply(&with_cookies(cookies)).await?;
     let begin = Instant::now();
@@ -148,7 +148,7 @@ fn denying(prefixes: Vec<PrefixRule>) -> Desired {
 }
 
 async fn told(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("told", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("told", Steering::Hash), None).await?;
     datapath.apply(&denying(vec![deny("10.77.0.1/32"), deny("fd77::1/128")])).await?;
     let mut events = datapath.events().ok_or("no events")?;
     let begin = std::time::SystemTime::now();
@@ -169,7 +169,7 @@ async fn told(lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn many(_lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("many", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("many", Steering::Hash), None).await?;
     let address = |index: u32| Ipv4Addr::from_bits(0x1400_0000 + 2 * index);
     let rule = |index| PrefixRule {
         service: 0,
@@ -199,7 +199,7 @@ async fn many(_lab: &Lab) -> Result<(), Failed> {
 }
 
 async fn outdated(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("outdated", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("outdated", Steering::Hash), None).await?;
     let until = Some(std::time::SystemTime::now() + Duration::from_millis(300));
     let rules = vec![PrefixRule { until, ..deny("10.77.0.0/24") }, deny("192.0.2.0/24")];
     let listeners = datapath.apply(&denying(rules)).await?;

@@ -42,7 +42,8 @@ fn hash(native: bool) -> Result<(), Failed> {
 async fn hash_in(lab: &Lab, native: bool) -> Result<(), Failed> {
     let name = if native { "hash" } else { "hash-generic" };
     let mut datapath =
-        KernelDatapath::open(lb_user::datapath::KernelOptions { native, ..options(name, Steering::Hash) }).await?;
+        KernelDatapath::open(lb_user::datapath::KernelOptions { native, ..options(name, Steering::Hash) }, None)
+            .await?;
     let listeners = datapath.apply(&desired()).await?;
     let description = datapath.describe();
     assert_eq!(description.steering.as_deref(), Some("hash"));
@@ -84,7 +85,7 @@ fn rss() -> Result<(), Failed> {
 }
 
 async fn rss_in(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("rss", Steering::Rss)).await?;
+    let mut datapath = KernelDatapath::open(options("rss", Steering::Rss), None).await?;
     let listeners = datapath.apply(&desired()).await?;
     assert_eq!(datapath.describe().steering.as_deref(), Some("rss"));
     let mut seen = BTreeMap::new();
@@ -112,7 +113,7 @@ fn others() -> Result<(), Failed> {
 
 /// A plain server on the edge's own address, and a port of a VIP that is no service.
 async fn others_in(lab: &Lab) -> Result<(), Failed> {
-    let mut datapath = KernelDatapath::open(options("others", Steering::Hash)).await?;
+    let mut datapath = KernelDatapath::open(options("others", Steering::Hash), None).await?;
     datapath.apply(&desired()).await?;
     let server = TcpListener::bind(at(EDGE4, 8080))?;
     let mut client = lab.connect(at(EDGE4, 8080), privilege::cpus()[0])?;

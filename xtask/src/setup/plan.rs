@@ -47,7 +47,11 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("traceroute", &["traceroute"]),
     tool("dig", &["bind9-dnsutils", "dnsutils"]),
     tool("dnsmasq", &["dnsmasq-base"]),
+    tool("slapd", &["slapd"]),
     tool("nft", &["nftables"]),
+    // For packages, and to try them.
+    tool("strip", &["binutils"]),
+    tool("systemd-analyze", &["systemd"]),
 ];
 
 /// Packages with a compiler and its sources.

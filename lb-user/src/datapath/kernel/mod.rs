@@ -37,8 +37,8 @@ pub(super) use self::settings::Settings;
 pub(super) use self::shield::Shield;
 use self::sysctl::Sysctl;
 use super::{
-    Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol, Tuning,
-    Worker, listen,
+    Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Inherited, Listener, PacketEvent, Protocol,
+    Tuning, Worker, listen,
 };
 
 pub use self::decap::Decap;
@@ -111,8 +111,16 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
-    /// Load, pin and attach everything; no service yet. On an error everything is taken out again.
-    pub async fn open(options: KernelOptions) -> Result<Self, DatapathError> {
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    pub fn prepare() -> Result<(), DatapathError> {
+        pins::mount()
+    }
+
+    /// Load, pin and attach everything; no service yet. On an error everything is taken out again. Of what is inherited
+    /// nothing is gone on with: it is taken out, and made anew. An edge that is still alive is not touched, and this is
+    /// refused.
+    pub async fn open(options: KernelOptions, inherited: Option<Inherited>) -> Result<Self, DatapathError> {
+        listen::inherit(inherited.as_ref().map_or(&[], |inherited| &inherited.listeners));
         let (pins, leftovers) = Pins::claim(&options.name)?;
         let netlink = Netlink::open()?;
         let interfaces = attach::interfaces(&netlink, &options.interfaces).await?;
@@ -301,6 +309,18 @@ impl Datapath for KernelDatapath {
 
     fn events(&self) -> Option<broadcast::Receiver<PacketEvent>> {
         Some(self.events.subscribe())
+    }
+
+    fn note(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn leave(self) {
+        let Self { attached, _steer: steer, pins, shield, routing, .. } = self;
+        pins.leave();
+        drop((attached, steer));
+        shield.leave();
+        routing.into_iter().for_each(Sysctl::leave);
     }
 
     async fn close(mut self) -> Result<(), DatapathError> {

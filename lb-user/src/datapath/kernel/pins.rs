@@ -26,10 +26,11 @@ const LINK: &str = "link_";
 /// How often a directory that vanished while it was being locked is made anew.
 const ATTEMPTS: usize = 8;
 
-/// The directory, locked. Dropping it removes it with all that is in it.
+/// The directory, locked. Dropping it removes it with all that is in it, unless it is left.
 #[derive(Debug)]
 pub(super) struct Pins {
     path: PathBuf,
+    left: bool,
     _lock: OwnedFd,
 }
 
@@ -53,6 +54,11 @@ impl Pins {
         &self.path
     }
 
+    /// Let go of the lock, and of nothing else.
+    pub(super) fn leave(mut self) {
+        self.left = true;
+    }
+
     /// Pin the maps and programs of a loaded object.
     pub(super) fn pin_object(&self, ebpf: &mut Ebpf) -> Result<(), DatapathError> {
         // The compiler's own sections begin with a dot, which the BPF file system does not take.
@@ -74,6 +80,9 @@ impl Pins {
 
 impl Drop for Pins {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         if let Err(e) = empty(&self.path).and_then(|()| std::fs::remove_dir(&self.path)) {
             tracing::warn!(pins = %self.path.display(), error = %e, "pins could not be removed");
         }
@@ -85,7 +94,8 @@ fn file_name(name: &str) -> String {
     name.replace('.', "+")
 }
 
-fn mount() -> Result<(), DatapathError> {
+/// Have the BPF file system where it belongs.
+pub(super) fn mount() -> Result<(), DatapathError> {
     let mounted = rustix::fs::statfs(ROOT).map_err(|e| failed(format!("look at {ROOT}"), &io::Error::from(e)))?;
     if mounted.f_type as i64 == BPF_FS_MAGIC {
         return Ok(());
@@ -120,7 +130,7 @@ fn claim_in(root: &Path, name: &str) -> Result<(Pins, Leftovers), DatapathError>
         }
         let leftovers = leftovers(&path);
         empty(&path).map_err(unusable)?;
-        return Ok((Pins { path, _lock: lock }, leftovers));
+        return Ok((Pins { path, left: false, _lock: lock }, leftovers));
     }
     Err(occupied("the directory is being made and removed by another process"))
 }

@@ -10,6 +10,7 @@ use crate::datapath::DatapathError;
 pub(super) struct Sysctl {
     path: PathBuf,
     before: String,
+    left: bool,
 }
 
 impl Sysctl {
@@ -25,12 +26,20 @@ impl Sysctl {
             return Ok(None);
         }
         std::fs::write(&path, value).map_err(unusable)?;
-        Ok(Some(Self { path, before }))
+        Ok(Some(Self { path, before, left: false }))
+    }
+
+    /// It stays as it is.
+    pub(super) fn leave(mut self) {
+        self.left = true;
     }
 }
 
 impl Drop for Sysctl {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         if let Err(e) = std::fs::write(&self.path, &self.before) {
             tracing::warn!(path = %self.path.display(), value = self.before, error = %e, "not put back");
         }

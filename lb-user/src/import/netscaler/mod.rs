@@ -1,5 +1,5 @@
 //! A NetScaler's `ns.conf`. Read all lines (`lex`, `command`, `site`), then make of them: addressable vservers become services
-//! (`services`, `tls`, `policies`), vservers become pools (`pools`), callouts authorizers (`callout`). Expressions are parsed
+//! (`services`, `tls`, `policies`), vservers become pools (`pools`, `monitors`), callouts authorizers (`callout`). Expressions are parsed
 //! (`expr`) and become conditions (`condition`) or texts (`text`). Whatever nothing was made of is told at the end.
 
 mod callout;
@@ -7,6 +7,7 @@ mod command;
 mod condition;
 mod expr;
 mod lex;
+mod monitors;
 mod policies;
 mod pools;
 mod services;

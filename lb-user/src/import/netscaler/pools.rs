@@ -304,82 +304,8 @@ impl<'s> Import<'s> {
             let bound = of.binds.iter().filter_map(|bind| Some((bind.value("monitorname")?, bind.line)));
             names.extend(bound.filter(|(name, _)| !names.iter().any(|(known, _)| known == name)).collect::<Vec<_>>());
         }
-        let section = self.monitor(&names, pool, first);
+        let section = self.monitor(&names, pool, &member_type(first.of));
         self.sections.push(section);
-    }
-
-    fn monitor(&self, names: &[(&str, usize)], pool: &str, first: &Member<'_>) -> Section {
-        let mut section = Section::table(&["pool", &pool, "health"]);
-        for (name, line) in names.iter().skip(1) {
-            self.notes.left_out(*line, format!("monitor {name}: a pool has one check, {} here", names[0].0));
-        }
-        let Some((name, line)) = names.first() else {
-            section.comment("the appliance's default monitor");
-            section.text("type", "tcp");
-            return section;
-        };
-        let Some(monitor) = self.site.added("lb monitor", name) else {
-            // Those that the appliance comes with: tcp-default, ping, http, ...
-            let http = name.to_ascii_lowercase().starts_with("http");
-            section.text("type", if http { "http" } else { "tcp" });
-            if !http && !name.to_ascii_lowercase().starts_with("tcp") {
-                self.notes.differs(*line, format!("monitor {name}: a connection is tried instead"));
-            }
-            return section;
-        };
-        section.comment(format!("lb monitor {name}"));
-        let kind = monitor.words.first().map(|kind| kind.to_ascii_uppercase()).unwrap_or_default();
-        let asked = monitor.value("httprequest").or_else(|| monitor.value("send")).unwrap_or("GET /");
-        match kind.as_str() {
-            "TCP" => section.text("type", "tcp"),
-            "HTTP" | "HTTP-ECV" => {
-                section.text("type", "http");
-                let mut words = asked.split_whitespace();
-                let method = words.next().unwrap_or("GET");
-                if !method.eq_ignore_ascii_case("GET") {
-                    self.notes.differs(monitor.line, format!("monitor {name}: GET is sent in place of {method}"));
-                }
-                section.text("path", words.next().unwrap_or("/"));
-                let codes = monitor.option("respcode").map(|codes| codes.values.clone()).unwrap_or_default();
-                let code = |code: &String| if code.contains('-') { quote(code) } else { code.clone() };
-                let codes: Vec<String> = codes.iter().map(code).collect();
-                section.set(
-                    "codes",
-                    if codes.is_empty() { "[200]".to_owned() } else { format!("[{}]", codes.join(", ")) },
-                );
-                if monitor.value("recv").is_some() {
-                    self.notes
-                        .differs(monitor.line, format!("monitor {name}: the text of the answer is not looked at"));
-                }
-            }
-            other => {
-                section.text("type", "tcp");
-                self.notes.differs(
-                    monitor.line,
-                    format!("monitor {name}: {other} is not carried over; a connection is tried"),
-                );
-            }
-        }
-        let secure = monitor.is("secure", "YES");
-        if secure != matches!(member_type(first.of).as_str(), "SSL" | "SSL_TCP") && kind.starts_with("HTTP") {
-            self.notes.differs(monitor.line, format!("monitor {name}: checks speak TLS where the pool does"));
-        }
-        for (theirs, ours) in [("interval", "interval"), ("resptimeout", "timeout")] {
-            if let Some(seconds) = monitor.value(theirs) {
-                let unit = monitor
-                    .option(theirs)
-                    .and_then(|option| option.values.get(1))
-                    .map(|unit| unit.to_ascii_uppercase());
-                let unit = if unit.as_deref() == Some("MSEC") { "ms" } else { "s" };
-                section.text(ours, &format!("{seconds}{unit}"));
-            }
-        }
-        for (theirs, ours) in [("successretries", "rise"), ("retries", "fall")] {
-            if let Some(count) = monitor.value(theirs) {
-                section.set(ours, count.to_owned());
-            }
-        }
-        section
     }
 }
 

@@ -182,7 +182,7 @@ fn groups_monitors_persistence_and_ranges_make_pools() {
          add serviceGroup web HTTP -maxClient 50 -svrTimeout 90 -cip ENABLED X-Client\n\
          bind serviceGroup web svc1 8080 -weight 3\nbind serviceGroup web svc2 8080\nbind serviceGroup web svc3 8080\n\
          bind serviceGroup web -monitorName up\ndisable server svc3\n\
-         add lb monitor up HTTP -respCode 200 302-304 -httpRequest \"HEAD /ok\" -interval 10 -retries 2 -LRTM DISABLED\n\
+         add lb monitor up HTTP -respCode 200 302-304 -httpRequest \"HEAD /ok\" -interval 10 -retries 2 -maxForwards 3\n\
          add lb vserver shop HTTP 192.0.2.7 80 -persistenceType COOKIEINSERT -timeout 30 -lbMethod ROUNDROBIN -backupVServer spare\n\
          add lb vserver spare HTTP 0\nadd service s 10.0.0.9 HTTP 8080\nbind lb vserver spare s\n",
     );
@@ -194,14 +194,13 @@ fn groups_monitors_persistence_and_ranges_make_pools() {
             "balance = \"round_robin\"",
             "timeouts.idle = \"90s\"",
             "type = \"cookie\"\ntimeout = \"30m\"",
-            "path = \"/ok\"\ncodes = [200, \"302-304\"]\ninterval = \"10s\"\nfall = 2",
+            "method = \"HEAD\"\npath = \"/ok\"\ncodes = [200, \"302-304\"]\ninterval = \"10s\"\nfall = 2",
             "client_ip_header = \"x-client\"",
         ],
     );
     assert!(!imported.toml.contains("10.0.0.3"), "{}", imported.toml);
     told(&imported, 8, Fate::LeftOut, "out of service");
-    told(&imported, 9, Fate::Differs, "GET is sent in place of HEAD");
-    told(&imported, 9, Fate::LeftOut, "-lrtm DISABLED");
+    told(&imported, 9, Fate::LeftOut, "-maxforwards 3");
 }
 
 #[test]
@@ -272,4 +271,45 @@ fn what_is_none_of_ours_is_told() {
     told(&imported, 11, Fate::LeftOut, "there is no server x");
     told(&imported, 12, Fate::Repaired, "no command begins here");
     has(&imported, &["respond = 503"]);
+}
+
+#[test]
+fn monitors_are_checks_of_their_kind() {
+    let made = |service: &str, monitor: &str| {
+        let site = format!(
+            "add service s 10.0.0.9 {service}\nadd lb vserver v TCP 192.0.2.7 80\nbind lb vserver v s\n\
+             bind service s -monitorName m\n{monitor}\n"
+        );
+        let imported = netscaler(&site);
+        let (_, after) = imported.toml.split_once(".health]\n").expect(&imported.toml);
+        after.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    for (service, monitor, expected) in [
+        ("TCP 80", "add lb monitor m PING -destIP 10.0.0.1", "type = \"icmp\"\naddress = \"10.0.0.1\""),
+        ("UDP 53", "add lb monitor n TCP", "type = \"tcp\""),
+        (
+            "TCP 25",
+            r#"add lb monitor m TCP-ECV -send "EHLO a\r\n" -recv 250 -downTime 60 -reverse YES"#,
+            "type = \"text\"\nsend = 'EHLO a\\r\\n'\nexpect = \"250\"\ndown_interval = \"60s\"\nreverse = true",
+        ),
+        (
+            "UDP 9",
+            "add lb monitor m UDP-ECV -send ping",
+            "type = \"text\"\ntransport = \"udp\"\nsend = \"ping\"\nexpect = \"\"",
+        ),
+        (
+            "DNS 53",
+            "add lb monitor m DNS -query a.test -queryType Address -IPAddress 192.0.2.5",
+            "type = \"dns\"\nquery = \"a.test\"\nexpect = \"192.0.2.5\"",
+        ),
+        (
+            "HTTP 80",
+            "add lb monitor m HTTP-ECV -send \"GET /x\" -recv fine -secure YES -destPort 81",
+            "type = \"http\"\npath = \"/x\"\ncodes = [200]\nbody = \"fine\"\ntls = true\nport = 81",
+        ),
+        ("SSL 443", "add lb monitor m HTTP", "type = \"http\"\npath = \"/\"\ncodes = [200]\ntls = false"),
+        ("TCP 1", "add lb monitor m RADIUS", "type = \"tcp\""),
+    ] {
+        assert_eq!(made(service, monitor), expected, "{monitor}");
+    }
 }

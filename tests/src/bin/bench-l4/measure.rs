@@ -61,7 +61,7 @@ pub(crate) fn group(stage: &Stage, load: Load, group: &Group) -> Result<Vec<Figu
     let edge = &stage.lab.edge;
     edge.run(|| {
         let runtime = runtime()?;
-        let mut datapath = runtime.block_on(KernelDatapath::open(group.options.clone()))?;
+        let mut datapath = runtime.block_on(KernelDatapath::open(group.options.clone(), None))?;
         runtime.block_on(datapath.apply(&group.desired))?;
         let mut generator = Generator::open(&stage.lab.client, "eth0")?;
         let figures = group.cases.iter().map(|case| measure(stage, load, &mut generator, &datapath, case)).collect();

@@ -111,6 +111,11 @@ impl Shield {
         self.setting.set(false);
     }
 
+    /// Leave outside of the maps what was changed there.
+    pub(in crate::datapath) fn leave(self) {
+        self.setting.leave();
+    }
+
     /// Lead from what is in force to `target`. After an error `in_force` is `target` all the same, so that the way
     /// back removes whatever was written.
     fn write(&mut self, settings: &mut Settings, target: Content, now: Now) -> Result<(), DatapathError> {

@@ -17,6 +17,13 @@ pub(super) struct SynCookiesSetting {
 }
 
 impl SynCookiesSetting {
+    /// It stays as it is.
+    pub(super) fn leave(self) {
+        if let Some(changed) = self.changed {
+            changed.leave();
+        }
+    }
+
     /// Cookies whenever `edge` asks, or as it was. What cannot be set is tried again at the next call.
     pub(super) fn set(&mut self, on: bool) {
         if on == self.on {
