@@ -28,6 +28,7 @@ pub mod files;
 pub mod health;
 pub mod import;
 pub mod metrics;
+pub mod names;
 pub mod ocsp;
 pub mod privileges;
 pub mod reconcile;

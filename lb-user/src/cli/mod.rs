@@ -9,6 +9,7 @@ mod cert;
 mod daemon;
 mod decap;
 mod doctor;
+mod drain;
 mod import;
 mod live;
 mod man;
@@ -21,6 +22,7 @@ mod table_cert;
 mod table_certificates;
 mod table_forward;
 mod table_health;
+mod table_names;
 #[cfg(test)]
 mod tests;
 mod top;

@@ -20,6 +20,7 @@ mod tls;
 use super::Imported;
 use super::note::{Fate, Notes};
 use super::toml::{self, Section};
+use crate::config::dns_name;
 pub use lex::Line;
 use site::{Bind, Object, Site};
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,8 +145,11 @@ impl<'s> Import<'s> {
         address
     }
 
-    /// `IP:PORT` of a backend.
+    /// `IP:PORT` or `NAME:PORT` of a backend.
     fn backend_address(&mut self, host: &str, port: u16, line: usize) -> String {
+        if host.contains('.') && !host.contains('*') && host.parse::<IpAddr>().is_err() && dns_name(host).is_ok() {
+            return format!("{}:{port}", host.to_ascii_lowercase());
+        }
         SocketAddr::new(self.address(host, line), port).to_string()
     }
 

@@ -281,7 +281,7 @@ impl<'s> Import<'s> {
         }
         section.set("verify", "true");
         if options.is_none_or(|options| !options.is("serverauth", "ENABLED")) {
-            let how = if name.is_some() { "by that name" } else { "by its address" };
+            let how = if name.is_some() { "by that name" } else { "by its name or address" };
             self.notes.differs(
                 first.line,
                 format!(

@@ -184,13 +184,13 @@ fn groups_monitors_persistence_and_ranges_make_pools() {
          bind serviceGroup web -monitorName up\ndisable server svc3\n\
          add lb monitor up HTTP -respCode 200 302-304 -httpRequest \"HEAD /ok\" -interval 10 -retries 2 -maxForwards 3\n\
          add lb vserver shop HTTP 192.0.2.7 80 -persistenceType COOKIEINSERT -timeout 30 -lbMethod ROUNDROBIN -backupVServer spare\n\
-         add lb vserver spare HTTP 0\nadd service s 10.0.0.9 HTTP 8080\nbind lb vserver spare s\n",
+         add lb vserver spare HTTP 0\nadd service s spare.Example.com HTTP 8080\nbind lb vserver spare s\n",
     );
     has(
         &imported,
         &[
             "{ address = \"10.0.0.1:8080\", weight = 3, max_connections = 50 }",
-            "{ address = \"10.0.0.9:8080\", backup = true }",
+            "{ address = \"spare.example.com:8080\", backup = true }",
             "balance = \"round_robin\"",
             "timeouts.idle = \"90s\"",
             "type = \"cookie\"\ntimeout = \"30m\"",
