@@ -24,6 +24,21 @@ pool = "app"
 [pool.app]
 backends = ["127.0.0.1:8080"]
 "#;
+/// An edge beside it.
+const OLD: &str = r#"
+[edge]
+name = "old"
+datapath = "sockets"
+[admin]
+socket = "admin.sock"
+metrics = "127.0.0.1:9423"
+[service.web]
+addresses = ["127.0.0.1:8081"]
+mode = "http"
+pool = "app"
+[pool.app]
+backends = ["127.0.0.1:8080"]
+"#;
 /// How it is asked.
 const ASK: &str = "curl -sS -m 5 -o /dev/null -w '%{http_code}' http://192.0.2.10/";
 
@@ -67,6 +82,7 @@ fn story(room: &Room) -> Result<()> {
     let before = changed(room)?;
     installs(room)?;
     serves(room)?;
+    serves_without_layers(room)?;
     let pins = "ls /sys/fs/bpf | grep bailey- || true";
     ensure!(room.shell(pins)?.contains("bailey-"), "no pins under the unit");
     survives_a_crash(room)?;
@@ -124,6 +140,28 @@ fn serves(room: &Room) -> Result<()> {
          ip addr del 192.0.2.10/32 dev lo; systemctl restart bailey"
     ))?;
     asked(room)
+}
+
+/// On a kernel that knows neither Landlock nor seccomp, as it looks from inside, and it says so.
+fn serves_without_layers(room: &Room) -> Result<()> {
+    room.shell(&format!(
+        "mkdir /run/old; cat > /run/old/bailey.toml <<'END'\n{OLD}\nEND\n\
+         systemd-run --unit=old --property='SystemCallFilter=~landlock_create_ruleset seccomp' \
+         --property=SystemCallErrorNumber=ENOSYS bailey run --config /run/old/bailey.toml"
+    ))?;
+    let status = wait_ok("the worker's word", PATIENCE, || {
+        let said = room.run("bailey", &["--socket", "/run/old/admin.sock", "status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&said)?;
+        ensure!(status["worker"]["unconfined"].is_array(), "{status}");
+        Ok(status)
+    })?;
+    let lacks = status["worker"]["unconfined"].to_string();
+    ensure!(lacks.contains("this kernel has no Landlock") && lacks.contains("seccomp: "), "{lacks}");
+    ensure!(status["warnings"].to_string().contains("confined less than it is meant to be"), "{status}");
+    ensure!(room.shell("curl -sS http://127.0.0.1:9423/metrics")?.contains("bailey_worker_confined 0"));
+    let code = room.shell("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8081/")?;
+    ensure!(code == "200", "{code}");
+    room.run("systemctl", &["stop", "old"]).map(drop)
 }
 
 fn survives_a_crash(room: &Room) -> Result<()> {
