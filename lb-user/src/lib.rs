@@ -8,6 +8,7 @@
 //! | [`datapath`] | how connections come in: kernel or sockets |
 //! | [`supervisor`] | keeps the worker process alive over standing listeners |
 //! | [`health`] | checks of backends |
+//! | [`import`] | configs of other products, as one of ours |
 //! | [`files`] | looks at files of TLS, and has them read again |
 //! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
 //! | [`admin`] | the Unix socket: server, client, JSON |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod datapath;
 pub mod files;
 pub mod health;
+pub mod import;
 pub mod metrics;
 pub mod names;
 pub mod ocsp;

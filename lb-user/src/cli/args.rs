@@ -4,7 +4,7 @@ use super::again;
 use super::args_cert::CertFileVerb;
 use super::args_change::{ChangeVerb, Unless};
 use super::args_session::SessionVerb;
-use super::args_tools::{TopArgs, TraceArgs};
+use super::args_tools::{ImportVerb, TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -131,6 +131,9 @@ pub(super) enum Verb {
         #[command(flatten)]
         unless: Unless,
     },
+    /// Make a config of another product's
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// Print completions for a shell
     Completions {
         /// Shell

@@ -78,7 +78,8 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         | Verb::Decap { .. }
         | Verb::Completions { .. }
         | Verb::Man { .. }
-        | Verb::Doctor { .. } => {}
+        | Verb::Doctor { .. }
+        | Verb::Import(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
