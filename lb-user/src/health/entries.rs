@@ -45,7 +45,7 @@ impl Targets {
         let mut alike: Option<(*const HealthCheck, *const HealthCheck)> = None;
         let mut same = |(a, b): (&Target, &Target)| {
             let pair = (Arc::as_ptr(&a.check), Arc::as_ptr(&b.check));
-            let same = alike == Some(pair) || pair.0 == pair.1 || a.check == b.check;
+            let same = alike == Some(pair) || a.check.is_as(&b.check);
             alike = same.then_some(pair);
             same && (&a.pool, a.address) == (&b.pool, b.address)
         };
@@ -184,11 +184,11 @@ impl Entries {
             if places.contains_key(&Arc::as_ptr(check)) {
                 continue;
             }
-            if let Some(place) = self.prepared.iter().position(|one| one.check == *check) {
+            if let Some(place) = self.prepared.iter().position(|one| one.check.is_as(check)) {
                 places.insert(Arc::as_ptr(check), place);
                 continue;
             }
-            let known = before.iter().find(|one| one.check == *check).cloned();
+            let known = before.iter().find(|one| one.check.is_as(check)).cloned();
             let prepared = match known {
                 Some(known) => known,
                 None => match Prepared::new(Arc::clone(check)) {
