@@ -44,7 +44,7 @@ impl HealthNote {
         let Some(before) = before else { return Self { up, cause, since, history: [].into(), changes: 0 } };
         let changes = before.changes + u64::from(before.up != up);
         let last = Past { up: before.up, cause: before.cause, since: before.since };
-        let older = before.history.iter().cloned().take(MAX_HISTORY - 1);
+        let older = before.history.iter().take(MAX_HISTORY - 1).cloned();
         Self { up, cause, since, history: std::iter::once(last).chain(older).collect(), changes }
     }
 }
@@ -117,9 +117,7 @@ impl Checking {
         self.notes.retain(|key, _| self.counts.contains_key(key));
         let targets = Targets { most: config.edge.max_health_checks as usize, list };
         self.targets.send_if_modified(|before| {
-            let alike = before.list.len() == targets.list.len()
-                && before.list.iter().zip(&targets.list).all(|(a, b)| a.is_as(b));
-            let changed = before.most != targets.most || !alike;
+            let changed = !before.is_as(&targets);
             if changed {
                 *before = Arc::new(targets);
             }
