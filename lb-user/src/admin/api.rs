@@ -251,6 +251,9 @@ pub struct PoolView {
     pub tls: Option<String>,
     /// Backends.
     pub backends: Vec<BackendView>,
+    /// Seconds that a drain may take, where none is said for it.
+    #[serde(default)]
+    pub drain_seconds: u64,
     /// Names that stand for some of them.
     #[serde(default)]
     pub names: Vec<NameView>,
@@ -288,7 +291,7 @@ pub struct BackendView {
     pub sessions: Option<u64>,
     /// Until what is in flight is cut; none: it does not drain, or has drained.
     #[serde(default)]
-    pub drain_seconds: Option<u64>,
+    pub drain_left_seconds: Option<u64>,
     /// Requests that were cut at the end of a drain.
     #[serde(default)]
     pub cut_requests: u64,

@@ -219,7 +219,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 active: report.map_or(0, |r| r.active),
                 tunnels: report.map_or(0, |r| r.tunnels),
                 sessions: sessions.get(&backend.address).copied(),
-                drain_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
+                drain_left_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
                 cut_requests: report.map_or(0, |r| r.cut_requests),
                 cut_tunnels: report.map_or(0, |r| r.cut_tunnels),
                 connections_open: report.map_or(0, |r| r.connections_open),
@@ -251,6 +251,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
         health: pool.health.as_ref().map(|check| check.words()),
         tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
+        drain_seconds: pool.drain_timeout.as_secs(),
         names: view_names::names(edge, pool),
         removed,
     }
