@@ -3,8 +3,8 @@
 use super::machine::Machine;
 use super::news::{Counts, Key, Verdict};
 use super::probe::{Found, Outcome, Prepared};
-use super::schedule::{Id, Schedule};
-use crate::config::HealthCheck;
+use super::schedule::{Class, Id, Schedule};
+use crate::config::{HealthCheck, Probe};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -84,8 +84,12 @@ impl Entry {
         self.askers.iter().map(|(pool, _)| self.verdict(pool, change.up)).collect()
     }
 
-    pub(super) fn is_down(&self) -> bool {
-        self.machine.up() == Some(false)
+    pub(super) fn class(&self) -> Class {
+        match (&self.prepared.check.probe, self.machine.up()) {
+            (Probe::Script(_), _) => Class::Script,
+            (_, Some(false)) => Class::Down,
+            _ => Class::Living,
+        }
     }
 
     fn verdict(&self, pool: &str, up: bool) -> Verdict {
@@ -156,14 +160,14 @@ impl Entries {
                 cause: String::new(),
                 askers: vec![asker],
             };
-            schedule.add(first, id, false);
+            schedule.add(first, id, entry.class());
             self.entries.insert(id, entry);
         }
         // What runs is let run: its end finds nobody.
         self.entries.retain(|id, entry| {
             let asked = !entry.askers.is_empty();
             if !asked && !entry.running {
-                schedule.remove(entry.machine.due(), *id, entry.is_down());
+                schedule.remove(entry.machine.due(), *id, entry.class());
             }
             asked
         });
