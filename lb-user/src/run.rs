@@ -10,6 +10,7 @@ use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
 use crate::ocsp;
+use crate::open_files;
 use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
 use crate::supervisor::{self, LaunchError};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -106,6 +107,7 @@ pub async fn serve<D: Datapath>(
     for warning in loaded.warnings.views().iter().filter(|view| view.severity == Severity::Warning) {
         tracing::warn!("{warning}");
     }
+    open_files::raise();
     // Private keys are in this memory.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

@@ -55,8 +55,24 @@ pub struct Status {
     pub services: Vec<ServiceRow>,
     /// Pools.
     pub pools: Vec<PoolRow>,
+    /// Bounds that are nearly reached, with what to raise.
+    #[serde(default)]
+    pub near_bounds: Vec<String>,
     /// What the config was warned of.
     pub warnings: Vec<String>,
+}
+
+/// A bound, and how much of it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    /// Of what.
+    pub name: String,
+    /// Now.
+    pub used: u64,
+    /// At the most.
+    pub limit: u64,
+    /// What to raise.
+    pub raise: String,
 }
 
 /// The datapath.

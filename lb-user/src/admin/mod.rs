@@ -7,6 +7,7 @@ mod api_forward;
 mod api_health;
 mod api_sessions;
 mod api_tools;
+pub mod bounds;
 pub mod client;
 mod server;
 mod sessions;

@@ -65,6 +65,7 @@ pub fn status(edge: &State) -> Status {
         },
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
+        near_bounds: super::bounds::near(edge),
         warnings: warnings(edge),
     }
 }

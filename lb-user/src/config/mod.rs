@@ -5,6 +5,7 @@
 
 mod certificate;
 mod check;
+mod connections;
 mod edge;
 mod files;
 mod forward;
