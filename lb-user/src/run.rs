@@ -4,11 +4,12 @@
 //! service manager is told. Whatever fails takes back what was done before it. End: drain, then everything out.
 
 use crate::admin::{self, AdminSocket, SocketError};
-use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Severity};
+use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
 use crate::datapath::{Datapath, DatapathError, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
+use crate::names::{self, NamesAgent};
 use crate::ocsp;
 use crate::open_files;
 use crate::reconcile::{Event, Reconciler, Recovered, Refusal};
@@ -131,7 +132,10 @@ pub async fn serve<D: Datapath>(
     let counts = Arc::new(ocsp::Counts::default());
     let (worker_side, agent_side) = ocsp::channel(&counts);
     let link = (worker_side, Arc::clone(&counts));
+    let resolved = Resolved::first(&loaded.config).await;
+    let loaded = Loaded { config: loaded.config.resolved(&resolved), ..loaded };
     let reconciler = Reconciler::start(path, loaded, Recovered::default(), datapath, launch, hello, link).await?;
+    let reconciler = reconciler.with_names(resolved);
 
     let (events, event_receiver) = mpsc::channel(EVENTS);
     let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
@@ -143,6 +147,13 @@ pub async fn serve<D: Datapath>(
         store: reconciler.staple_store(),
         counts,
     };
+    let names = NamesAgent {
+        lookup: names::Dns::new(&reconciler.wanted_names().borrow().rules),
+        wanted: reconciler.wanted_names(),
+        events: events.clone(),
+        notes: reconciler.name_notes(),
+        store: reconciler.name_store(),
+    };
     let logs = reconciler.access_logs();
     let files = FilesAgent { watched: reconciler.watched(), events: events.clone() };
     let mut reconciling = tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
@@ -151,6 +162,7 @@ pub async fn serve<D: Datapath>(
     servers.spawn(ocsp::ClientAgent::new(ocsp::Responders, agent_side).run());
     servers.spawn(staples.run());
     servers.spawn(files.run());
+    servers.spawn(names.run());
     servers.spawn(admin::serve(socket, events.clone()));
     if let Some(listener) = metrics {
         servers.spawn(metrics::serve(listener, events.clone()));

@@ -3,6 +3,7 @@
 
 mod agents;
 mod checking;
+mod names;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -62,6 +63,7 @@ pub struct Reconciler<D> {
     worker: WorkerHandle,
     reloads: (u64, u64),
     keeper: Keeper,
+    names_of_backends: names::Names,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
 }
@@ -93,6 +95,7 @@ impl<D: Datapath> Reconciler<D> {
                     worker,
                     reloads: (0, 0),
                     keeper,
+                    names_of_backends: names::Names::default(),
                     behind: false,
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
@@ -175,6 +178,7 @@ impl<D: Datapath> Reconciler<D> {
     async fn tick(&mut self) {
         self.datapath.tick().await;
         self.turn_tickets().await;
+        self.let_leave().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -190,6 +194,7 @@ impl<D: Datapath> Reconciler<D> {
         if !keys.is_empty() {
             return Err(Refusal::Restart(keys));
         }
+        self.resolve_new(&loaded.config).await?;
         let overlay = self.overlay.over(&loaded.config);
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
@@ -201,6 +206,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
+        let config = self.with_addresses(&config);
         let health = self.checking.health(&config);
         let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
         let plan = plan(intent, &self.observed)?;
@@ -215,6 +221,7 @@ impl<D: Datapath> Reconciler<D> {
         self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
+            self.retarget_names();
         }
         self.note_tickets();
         Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))

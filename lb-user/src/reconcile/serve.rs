@@ -49,6 +49,7 @@ impl<D: Datapath> Reconciler<D> {
                     let _ = reply.send(result);
                 }
             }
+            Event::Resolved { host, addresses } => self.resolved(host, addresses).await,
             Event::Staple { fingerprint, staple } => self.staple(fingerprint, staple).await,
             Event::Prefix { change, reply } => {
                 let result = self.change_rules(change.clone()).await;
@@ -98,6 +99,7 @@ impl<D: Datapath> Reconciler<D> {
             worker: self.worker.view(),
             reloads: self.reloads,
             tls: self.keeper.notes(),
+            names: self.names_of_backends.notes.read(),
         }
     }
 
