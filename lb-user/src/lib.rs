@@ -12,6 +12,7 @@
 //! | [`files`] | looks at files of TLS, and has them read again |
 //! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
 //! | [`admin`] | the Unix socket: server, client, JSON |
+//! | [`open_files`] | the limit of open files |
 //! | [`privileges`] | what is kept of root, and the thread that starts processes of other users |
 //! | [`metrics`] | Prometheus text |
 //! | [`state`] | what survives the process: journal, history, sessions |
@@ -31,6 +32,7 @@ pub mod import;
 pub mod metrics;
 pub mod names;
 pub mod ocsp;
+pub mod open_files;
 pub mod privileges;
 pub mod reconcile;
 pub mod run;

@@ -11,6 +11,7 @@ use crate::health;
 use crate::metrics;
 use crate::names::{self, NamesAgent};
 use crate::ocsp;
+use crate::open_files;
 use crate::reconcile::{Event, OnlyIf, Reconciler, Recovered, Refusal};
 use crate::state::{Book, SessionStore, StateError, Who};
 use crate::supervisor::{self, LaunchError, Sessions};
@@ -111,6 +112,7 @@ pub async fn serve<D: Datapath>(
     for warning in loaded.warnings.views().iter().filter(|view| view.severity == Severity::Warning) {
         tracing::warn!("{warning}");
     }
+    open_files::raise();
     // Private keys are in this memory.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

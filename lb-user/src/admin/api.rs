@@ -59,6 +59,9 @@ pub struct Status {
     pub services: Vec<ServiceRow>,
     /// Pools.
     pub pools: Vec<PoolRow>,
+    /// Bounds that are nearly reached, with what to raise.
+    #[serde(default)]
+    pub near_bounds: Vec<String>,
     /// What the config was warned of.
     pub warnings: Vec<String>,
     /// What operators changed.
@@ -75,6 +78,19 @@ pub struct StateStatus {
     pub last_change: u64,
     /// Backends and rules that differ from the file.
     pub differences: u64,
+}
+
+/// A bound, and how much of it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    /// Of what.
+    pub name: String,
+    /// Now.
+    pub used: u64,
+    /// At the most.
+    pub limit: u64,
+    /// What to raise.
+    pub raise: String,
 }
 
 /// The datapath.

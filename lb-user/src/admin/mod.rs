@@ -8,6 +8,7 @@ mod api_forward;
 mod api_health;
 mod api_sessions;
 mod api_tools;
+pub mod bounds;
 mod changes;
 pub mod client;
 mod peer;

@@ -68,6 +68,7 @@ pub fn status(edge: &State) -> Status {
         },
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
+        near_bounds: super::bounds::near(edge),
         warnings: warnings(edge),
         state: StateStatus {
             directory: edge.book.place.as_ref().map(|place| place.display().to_string()),

@@ -20,6 +20,9 @@ pub(super) fn status(status: &Status) -> String {
     for trouble in &status.troubles {
         let _ = writeln!(out, "  {} {trouble}", paint(Tone::Bad, "trouble:"));
     }
+    for near in &status.near_bounds {
+        let _ = writeln!(out, "  {} {near}", paint(Tone::Warning, "near its bound:"));
+    }
     let datapath = &status.datapath;
     let interfaces: Vec<_> = datapath.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect();
     let steering = datapath.steering.as_ref().map(|s| format!(", steering {s}")).unwrap_or_default();

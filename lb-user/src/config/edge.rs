@@ -41,6 +41,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
     let max_services = section.integer(p, "max_services", 1..=65_535).unwrap_or(lb_common::abi::DEFAULT_MAX_SERVICES);
     let max_addresses =
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
+    let max_connections = super::connections::bound(&mut section, p, host);
     let max_health_checks = section.integer(p, "max_health_checks", 1..=65_536).unwrap_or(1024);
     let log = section.parsed(p, "log", log_filter).map_or("info".into(), |at| at.value);
     let packet_log_sample = section.integer(p, "packet_log_sample", 0..=u32::MAX).unwrap_or(0);
@@ -62,6 +63,8 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         state_sessions,
         max_services,
         max_addresses,
+        max_connections,
+        open_files: host.open_files,
         max_health_checks,
         log,
         packet_log_sample,

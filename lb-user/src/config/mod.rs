@@ -7,6 +7,7 @@ mod admin;
 mod backends;
 mod certificate;
 mod check;
+mod connections;
 mod dns;
 mod edge;
 mod files;

@@ -158,6 +158,10 @@ pub struct Edge {
     pub max_services: u32,
     /// Size of the kernel's tables.
     pub max_addresses: u32,
+    /// Connections of clients at the most, of all workers.
+    pub max_connections: u32,
+    /// Files that a worker may have open.
+    pub open_files: u64,
     /// Health checks at one time.
     pub max_health_checks: u32,
     /// Filter in tracing's syntax.

@@ -3,8 +3,9 @@
 
 use super::family::{Family, Labels};
 use super::{
-    families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
-    families_log, families_names, families_pool, families_routes, families_session, families_state, families_tls,
+    families_authorizer, families_bounds, families_compression, families_edge, families_forward, families_health,
+    families_http, families_log, families_names, families_pool, families_routes, families_session, families_state,
+    families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -27,6 +28,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(thread_families(edge));
     all.extend(service_families(edge));
     all.extend(families_edge::families(edge));
+    all.extend(families_bounds::families(edge));
     all.extend(request_families(edge));
     all.extend(families_routes::families(edge));
     all.extend(pool_families(edge));

@@ -2,6 +2,7 @@
 
 mod families;
 mod families_authorizer;
+mod families_bounds;
 mod families_compression;
 mod families_edge;
 mod families_forward;

@@ -35,6 +35,8 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             state_sessions: 100,
             max_services: 16,
             max_addresses: 64,
+            max_connections: 1000,
+            open_files: 1_048_576,
             max_health_checks: 16,
             log: "info".into(),
             packet_log_sample: 0,

@@ -88,6 +88,9 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 handshakes_active: gauges.of(b.handshakes_active),
                 handshakes_waiting: gauges.of(b.handshakes_waiting),
                 handshakes_queued: counters(a.handshakes_queued, b.handshakes_queued),
+                connections_asked: counters(a.connections_asked, b.connections_asked),
+                connections_refused: counters(a.connections_refused, b.connections_refused),
+                accept_failures: counters(a.accept_failures, b.accept_failures),
             },
         ),
         services: matched(

@@ -21,6 +21,7 @@ mod logs;
 mod mirrors;
 mod misdirected;
 mod ocsp;
+mod overload;
 mod passthrough;
 mod queue;
 mod retry;

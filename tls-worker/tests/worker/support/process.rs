@@ -128,6 +128,13 @@ impl Worker {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// No more files than these may be open from now on.
+    pub(crate) fn allow_files(&self, most: u64) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        let limit = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit).unwrap();
+    }
+
     /// Soft and hard limit of a resource, as /proc/PID/limits names it.
     pub(crate) fn limit(&self, name: &str) -> [String; 2] {
         let text = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
