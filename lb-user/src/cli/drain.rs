@@ -77,7 +77,8 @@ pub(super) async fn drain(
     let seconds = timeout.map(|timeout| timeout.as_secs() as u32);
     let changed = apply(at, PoolChange::Drain { seconds }, client).await?;
     let time = timeout.unwrap_or(Duration::from_secs(view.drain_seconds)) + SLACK;
-    let (mut quiet, mut told): (Option<(u64, Instant)>, Option<(Instant, Left)>) = (None, None);
+    let mut quiet: Option<(u64, Instant)> = None;
+    let mut told: Option<(Instant, Left)> = None;
     loop {
         let view = look(at, client).await?;
         let Some(backend) = find(at, &view) else { return Ok(gone(at, out)) };
