@@ -2,7 +2,12 @@
 
 use crate::state::Who;
 use nix::unistd::{Uid, User};
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// For the names of a user; numbers do as well.
+const LOOKUP: Duration = Duration::from_secs(2);
 
 /// A process that is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +27,18 @@ impl Peer {
 
     /// For the history. Names are looked up, which may take a directory service its time: beside the others' requests.
     pub(super) async fn who(self) -> Who {
-        let unknown = Who { name: "unknown".into(), uid: self.uid, pid: self.pid, login: None };
+        let number = self.uid.map_or_else(|| "unknown".into(), |uid| format!("uid {uid}"));
+        let unknown = Who { name: number, uid: self.uid, pid: self.pid, login: None };
         let Some(uid) = self.uid else { return unknown };
         let looked = tokio::task::spawn_blocking(move || {
             let name = name(uid);
             let login = self.pid.and_then(login).filter(|login| *login != uid).map(self::name);
             Who { name, uid: self.uid, pid: self.pid, login }
         });
-        looked.await.unwrap_or(unknown)
+        match timeout(LOOKUP, looked).await {
+            Ok(Ok(who)) => who,
+            Ok(Err(_)) | Err(_) => unknown,
+        }
     }
 }
 

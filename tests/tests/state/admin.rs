@@ -29,7 +29,7 @@ fn cli(socket: &Path, arguments: &[&str]) -> Result<Outcome> {
 fn read_only() -> Result<()> {
     let site = Site::new()?;
     let admin = "read_only_socket = \"look.sock\"\nread_only_mode = \"0666\"\n";
-    let edge = site.here.start(&site.config_with("state = \"state\"\n", admin, ""))?;
+    let mut edge = site.here.start(&site.config_with("state = \"state\"\n", admin, ""))?;
     let socket = site.here.file("look.sock");
     let mode =
         |name: &str| -> Result<u32> { Ok(std::fs::metadata(site.here.file(name))?.permissions().mode() & 0o777) };
@@ -55,7 +55,7 @@ fn read_only() -> Result<()> {
     }
     ensure!(edge.json(&["history"])?["last"] == 0);
     edge.done(&["pool", "add", "app", "127.0.0.1:8"])?;
-    drop(edge);
+    ensure!(edge.stop()?.success());
     ensure!(!socket.exists(), "it goes with the daemon");
     Ok(())
 }
@@ -66,7 +66,6 @@ fn said(socket: &Path, bytes: &[u8]) -> Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     // It may be cut in the midst.
     let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text);
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -78,7 +77,8 @@ fn garbage() -> Result<()> {
     let socket = site.here.file("admin.sock");
     let before = edge.json(&["diff"])?;
     let post = |path: &str, length: usize, body: &str| {
-        format!("POST {path} HTTP/1.1\r\nhost: bailey\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+        format!("POST {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .into_bytes()
     };
     let long = "x".repeat(1 << 21);
     for (bytes, code) in [
@@ -91,7 +91,7 @@ fn garbage() -> Result<()> {
         (post("/v1/changes", long.len(), &long), "413"),
         (post("/v1/changes", 15, "{\"changes\":[{}]"), "400"),
         (post("/v1/nothing", 2, "{}"), "404"),
-        (b"DELETE /v1/pools/app HTTP/1.1\r\nhost: b\r\n\r\n".to_vec(), "405"),
+        (b"DELETE /v1/pools/app HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n".to_vec(), "405"),
     ] {
         let answer = said(&socket, &bytes)?;
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();

@@ -84,7 +84,7 @@ fn full() -> Result<()> {
 fn read_only() -> Result<()> {
     let site = Site::new()?;
     let disk = Disk::new(&site.here.file("state"))?;
-    let config = site.config();
+    let config = site.config_with("state = \"state\"\nstate_sessions = 0\n", "", "");
     let edge = site.here.start(&config)?;
     edge.done(&["pool", "add", "app", "127.0.0.1:8", "--weight", "7"])?;
     kill(edge)?;
