@@ -6,7 +6,8 @@
 //! | [`config`] | text to checked model, every problem at once |
 //! | [`reconcile`] | the one task that decides; the pure plan |
 //! | [`datapath`] | how connections come in: kernel or sockets |
-//! | [`supervisor`] | keeps the worker process alive over standing listeners |
+//! | [`supervisor`] | keeps worker processes alive over standing listeners, adopts those that were left |
+//! | [`upgrade`] | one control plane takes the place of another |
 //! | [`health`] | checks of backends |
 //! | [`files`] | looks at files of TLS, and has them read again |
 //! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
@@ -29,3 +30,4 @@ pub mod ocsp;
 pub mod reconcile;
 pub mod run;
 pub mod supervisor;
+pub mod upgrade;

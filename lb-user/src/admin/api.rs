@@ -92,8 +92,24 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// All processes.
+    #[serde(default)]
+    pub processes: Vec<ProcessStatus>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
+}
+
+/// A place for a worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// None: none lives.
+    pub pid: Option<u32>,
+    /// Since it was started, or adopted.
+    pub uptime_seconds: Option<u64>,
+    /// It was started by an earlier control plane.
+    pub adopted: bool,
+    /// Its threads.
+    pub threads: Vec<u32>,
 }
 
 /// A worker thread.

@@ -17,6 +17,7 @@ mod view_forward;
 mod watch;
 
 pub use server::serve;
+pub(crate) use socket::HandOn;
 pub use socket::{AdminSocket, SocketError};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.

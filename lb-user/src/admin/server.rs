@@ -112,13 +112,13 @@ impl From<Refusal> for Refused {
             Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
             Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),
             Refusal::Plan(_) => Some("nothing changed"),
-            Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Closing => None,
+            Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => None,
         };
         let code = match &refusal {
             Refusal::Change(_) | Refusal::Unfiltered => StatusCode::CONFLICT,
             Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
-            Refusal::NoRandom(_) | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut refused = Self::new(code, refusal.to_string(), hint);
         if let Refusal::Config(LoadError::Invalid(problems)) = &refusal {
@@ -215,6 +215,15 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             })?;
             Ok(watch::answer(watch, filter, permit, streaming))
         }
+        (&Method::POST, ["v1", "upgrade"]) => {
+            let request = body(request).await?;
+            let upgraded = ask(&events, |reply| Event::Upgrade { request, reply }).await?;
+            let upgraded = upgraded.map_err(|error| {
+                let hint = Some("the edge goes on as it was; its log says what the new one said");
+                Refused::new(StatusCode::BAD_GATEWAY, error.to_string(), hint)
+            })?;
+            Ok(json(StatusCode::OK, &upgraded))
+        }
         (&Method::POST, ["v1", "reload"]) => {
             let reloaded = ask(&events, |reply| Event::Reload { reply }).await??;
             let warnings = reloaded.warnings.to_vec();
@@ -224,7 +233,8 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             _,
             [
                 "v1",
-                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload",
+                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload"
+                | "upgrade",
                 ..,
             ],
         ) if parts.len() < 4 => {

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.verb {
-        Verb::Run { config } => daemon::run(config),
+        Verb::Run { config, take_over } => daemon::run(config, take_over),
         Verb::Check { config } => daemon::check(&config, cli.json),
         Verb::Decap { interface, addresses, generic } => {
             decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)

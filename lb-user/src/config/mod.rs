@@ -11,6 +11,7 @@ mod forward;
 mod forwarding;
 mod host;
 mod http;
+mod life;
 mod model;
 mod net;
 mod overlap;

@@ -6,6 +6,7 @@ mod families_compression;
 mod families_edge;
 mod families_forward;
 mod families_http;
+mod families_life;
 mod families_log;
 mod families_pool;
 mod families_routes;

@@ -5,7 +5,7 @@ use crate::config::{HealthCheck, Probe};
 use crate::datapath::{Counters, Description, PacketCounter};
 use crate::health::Counts;
 use crate::reconcile::{Agents, HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
-use crate::supervisor::WorkerView;
+use crate::supervisor::{SeatView, WorkerView};
 use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -123,7 +123,12 @@ fn full() -> State {
             worker_flows: vec![(0, 4)],
             ..Counters::default()
         },
-        worker: WorkerView { pid: Some(1), report: report.into(), ..Default::default() },
+        worker: WorkerView {
+            seats: vec![SeatView { pid: Some(1), ..Default::default() }],
+            report: report.into(),
+            ..Default::default()
+        },
+        upgrades: (1, 1),
         reloads: (3, 1),
         tls: Default::default(),
     }

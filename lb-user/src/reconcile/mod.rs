@@ -2,6 +2,8 @@
 //! Others send it events; it plans, carries the plan out, and answers.
 
 mod agents;
+mod handing;
+mod note;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -18,25 +20,28 @@ mod tickets;
 
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+use handing::Handing;
+pub use handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
+pub use note::{NOTE_VERSION, Note, NoteError};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use recovered::Recovered;
 pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
+pub use tickets::KeptKeys;
 
 use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
-use crate::datapath::{Datapath, DatapathError};
+use crate::datapath::{Datapath, DatapathError, Description, Listener};
 use crate::health::{Counts, Key, Target, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
-use crate::supervisor::{self, Launch, WorkerHandle};
+use crate::supervisor::{self, AbortOnPanic, Staff, WorkerHandle};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tickets::RandomKeys;
-use tls_worker::api::{Hello, Snapshot};
+use tls_worker::api::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -64,6 +69,11 @@ pub struct Reconciler<D> {
     keeper: Keeper,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
+    /// What stands.
+    listeners: Vec<Listener>,
+    /// The datapath's part of the note that workers have.
+    noted: serde_json::Value,
+    handing: Handing,
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -73,20 +83,19 @@ impl<D: Datapath> Reconciler<D> {
         loaded: Loaded,
         recovered: Recovered,
         mut datapath: D,
-        launch: Launch,
-        hello: Hello,
+        staff: Staff,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
         let overlay = recovered.overlay(&loaded.config, SystemTime::now());
-        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, launch, hello, ocsp).await {
-            Ok((observed, worker, keeper)) => {
+        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, staff, ocsp).await {
+            Ok((observed, worker, keeper, listeners)) => {
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
+                    health: recovered.health(&loaded.config),
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
                     overlay,
-                    health: BTreeMap::new(),
                     checks: BTreeMap::new(),
                     targets: watch::Sender::new(Vec::new()),
                     names: watch::Sender::new(observed.ids.clone()),
@@ -96,12 +105,21 @@ impl<D: Datapath> Reconciler<D> {
                     reloads: (0, 0),
                     keeper,
                     behind: false,
+                    listeners,
+                    noted: serde_json::Value::Null,
+                    handing: Handing::default(),
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
                 reconciler.retarget();
                 reconciler.retarget_files();
                 reconciler.note_tickets();
+                reconciler.tell_note().await;
                 Ok(reconciler)
+            }
+            // Who comes next finds it as it was left to us.
+            Err(refusal) if recovered.inherited => {
+                datapath.leave();
+                Err(refusal)
             }
             Err(refusal) => {
                 if let Err(error) = datapath.close().await {
@@ -110,6 +128,11 @@ impl<D: Datapath> Reconciler<D> {
                 Err(refusal)
             }
         }
+    }
+
+    /// The datapath as it is.
+    pub fn describe(&self) -> Description {
+        self.datapath.describe()
     }
 
     /// What is to be checked.
@@ -142,13 +165,16 @@ impl<D: Datapath> Reconciler<D> {
         let mut batch = Vec::new();
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let _abort = AbortOnPanic;
         loop {
+            let ours = !self.handing.over();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Shutdown { grace, reply }) => {
                         let _ = reply.send(self.close(grace).await);
                         return;
                     }
+                    Some(Event::Leave { grace, reply }) => return self.leave(grace, reply).await,
                     Some(event) => self.serve(event).await,
                     None => {
                         if let Err(error) = self.close(Duration::ZERO).await {
@@ -157,13 +183,13 @@ impl<D: Datapath> Reconciler<D> {
                         return;
                     }
                 },
-                count = verdicts.recv_many(&mut batch, VERDICTS_AT_ONCE), if !verdicts.is_closed() || !verdicts.is_empty() => {
+                count = verdicts.recv_many(&mut batch, VERDICTS_AT_ONCE), if ours && (!verdicts.is_closed() || !verdicts.is_empty()) => {
                     if count > 0 {
                         self.heed(batch.drain(..)).await;
                     }
                 }
-                () = self.worker.changed(), if self.behind => self.catch_up().await,
-                _ = ticks.tick() => self.tick().await,
+                () = self.worker.changed(), if ours && self.behind => self.catch_up().await,
+                _ = ticks.tick(), if ours => self.tick().await,
             }
         }
     }
@@ -171,6 +197,9 @@ impl<D: Datapath> Reconciler<D> {
     /// What time alone changes.
     async fn tick(&mut self) {
         self.datapath.tick().await;
+        if self.noted != self.datapath.note() {
+            self.tell_note().await;
+        }
         self.turn_tickets().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
@@ -214,6 +243,7 @@ impl<D: Datapath> Reconciler<D> {
             self.retarget_files();
         }
         self.note_tickets();
+        self.tell_note().await;
         Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
     }
 
@@ -227,6 +257,7 @@ impl<D: Datapath> Reconciler<D> {
             match self.datapath.apply(&desired).await {
                 Ok(listeners) => {
                     self.observed.datapath = Some(desired);
+                    self.listeners.clone_from(&listeners);
                     self.worker.listen(listeners).await?;
                 }
                 Err(error) => {
@@ -334,12 +365,11 @@ async fn first_state<D: Datapath>(
     overlay: &Overlay,
     recovered: &Recovered,
     datapath: &mut D,
-    launch: Launch,
-    hello: Hello,
+    staff: Staff,
     (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
-) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
-    let health = Health::default();
-    let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
+) -> Result<(Observed, WorkerHandle, Keeper, Vec<Listener>), Refusal> {
+    let health = recovered.health(config).into_iter().map(|(key, note)| (key, note.up)).collect();
+    let mut keeper = Keeper::new(recovered.keys(Instant::now())?, counts);
     // The first handshake has its staple, where one is stored that holds.
     let targets = agents::staple_targets(config);
     let stored = |store| staple::stored(&store, &targets, SystemTime::now());
@@ -348,15 +378,15 @@ async fn first_state<D: Datapath>(
     let plan = plan(intent, &recovered.observed())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker =
-        supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
-    match datapath.apply(&desired).await {
-        Ok(listeners) => worker.listen(listeners).await?,
+    let worker = supervisor::start(staff, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
+    let listeners = match datapath.apply(&desired).await {
+        Ok(listeners) => listeners,
         Err(error) => {
-            let _ = worker.drain(Duration::ZERO).await;
+            let _ = worker.leave(false).await;
             return Err(error.into());
         }
-    }
+    };
+    worker.listen(listeners.clone()).await?;
     let observed = Observed {
         generation: snapshot.generation,
         snapshot: Some(snapshot),
@@ -364,5 +394,5 @@ async fn first_state<D: Datapath>(
         rules: plan.rules,
         ids: plan.ids,
     };
-    Ok((observed, worker, keeper))
+    Ok((observed, worker, keeper, listeners))
 }

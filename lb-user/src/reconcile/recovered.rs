@@ -1,8 +1,11 @@
 //! What a start knows of the edge that was before it.
 
+use super::HealthNote;
 use super::overlay::Overlay;
 use super::plan::{Observed, ServiceIds};
+use super::tickets::KeptKeys;
 use crate::config::Config;
+use crate::health::Key;
 use crate::supervisor::Sessions;
 use std::time::SystemTime;
 
@@ -17,6 +20,12 @@ pub struct Recovered {
     pub generation: u64,
     /// Where clients of pools with persistence were.
     pub sessions: Sessions,
+    /// What the checks said last.
+    pub health: Vec<(Key, HealthNote)>,
+    /// Keys of tickets.
+    pub tickets: Option<KeptKeys>,
+    /// Something stands that the edge before has left: it is gone on with, and left standing when this start fails.
+    pub inherited: bool,
 }
 
 impl Recovered {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 impl<D: Datapath> Reconciler<D> {
     pub(super) async fn serve(&mut self, event: Event) {
+        let Some(event) = self.while_handing(event).await else { return };
         match event {
             Event::Query { counters, reply } => {
                 let _ = reply.send(self.state(counters).await);
@@ -69,7 +70,15 @@ impl<D: Datapath> Reconciler<D> {
                 });
                 let _ = reply.send(way);
             }
-            Event::Shutdown { .. } => {}
+            Event::Upgrade { request, reply } => self.upgrade(request, reply),
+            Event::HandOver { reply } => {
+                let _ = reply.send(self.hand_over());
+            }
+            Event::TakeBack { reply } => {
+                self.take_back().await;
+                let _ = reply.send(());
+            }
+            Event::Shutdown { .. } | Event::Leave { .. } => {}
         }
     }
 
@@ -96,6 +105,7 @@ impl<D: Datapath> Reconciler<D> {
             counters: read,
             worker: self.worker.view(),
             reloads: self.reloads,
+            upgrades: self.handing.upgrades,
             tls: self.keeper.notes(),
         }
     }

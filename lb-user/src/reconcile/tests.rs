@@ -69,6 +69,9 @@ impl World {
                         let _ = reply.send(());
                     }
                     Request::Refresh { reply } => drop(reply.send(())),
+                    Request::Note { reply, .. } | Request::Meet { reply, .. } | Request::Leave { reply, .. } => {
+                        let _ = reply.send(());
+                    }
                     Request::Drain { reply, .. } => {
                         world.note(Seen::Drained);
                         let _ = reply.send(());
@@ -170,8 +173,11 @@ impl Edge {
             datapath: world.clone(),
             worker,
             reloads: (0, 0),
-            keeper: Keeper::new(RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
+            keeper: Keeper::new(tickets::RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
             behind: false,
+            listeners: Vec::new(),
+            noted: serde_json::Value::Null,
+            handing: Default::default(),
         };
         reconciler.catch_up().await;
         let (events, event_receiver) = mpsc::channel(4);
