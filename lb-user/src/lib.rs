@@ -12,6 +12,7 @@
 //! | [`files`] | looks at files of TLS, and has them read again |
 //! | [`ocsp`] | what issuers' responders say: staples, clients' certificates |
 //! | [`admin`] | the Unix socket: server, client, JSON |
+//! | [`privileges`] | what is kept of root, and the thread that starts processes of other users |
 //! | [`metrics`] | Prometheus text |
 //! | [`run`] | order of start and end of the daemon |
 //! | [`cli`] | the command line |
@@ -27,6 +28,7 @@ pub mod files;
 pub mod health;
 pub mod metrics;
 pub mod ocsp;
+pub mod privileges;
 pub mod reconcile;
 pub mod run;
 pub mod supervisor;

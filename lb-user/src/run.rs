@@ -106,9 +106,8 @@ fn kernel_options(edge: &Edge, workers: Vec<Worker>) -> KernelOptions {
 }
 
 /// Log to standard error, by `[edge] log`.
-pub fn log_to_stderr(filter: &str) {
+pub fn log_to_stderr(filter: &str, color: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
 }
 
@@ -229,7 +228,7 @@ impl<D: Datapath> Begun<D> {
         }
         let (events, event_receiver) = mpsc::channel(EVENTS);
         let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
-        let agent = health::Agent { targets: reconciler.targets(), verdicts };
+        let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
         let staples = ocsp::StapleAgent {
             ask: ocsp::Responders,
             targets: reconciler.staple_targets(),

@@ -10,7 +10,7 @@ mod link;
 mod orphan;
 
 use crate::api::wire::{self, Receiver, Sender, WireError};
-use crate::api::{Command, Event, Hello, ListenerInfo, Note, Report, Snapshot, ThreadInfo, WIRE_VERSION};
+use crate::api::{Command, Confinement, Event, Hello, ListenerInfo, Note, Report, Snapshot, ThreadInfo, WIRE_VERSION};
 use crate::compile::Compiled;
 use crate::persist::Keeper;
 use crate::stats;
@@ -60,8 +60,13 @@ pub enum ControlError {
     Signal(io::Error),
 }
 
-/// Serve until drained. `begin` is told the log filter of [`Hello`] before anything else happens.
-pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result<(), ControlError> {
+/// Serve until drained. `begin` is told the log filter of [`Hello`] before anything else happens; reports say how the
+/// process is confined.
+pub async fn run(
+    socket: UnixStream,
+    confinement: Confinement,
+    begin: impl FnOnce(Option<&str>),
+) -> Result<(), ControlError> {
     let owner = orphan::owner(&socket);
     let (mut sender, mut receiver) = wire::split(socket);
     let hello = match receiver.receive().await {
@@ -71,6 +76,9 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
         Err(e) => return Err(e.into()),
     };
     begin(hello.log.as_deref());
+    for lack in &confinement.missing {
+        tracing::warn!(lack, "the worker is confined less than it is meant to be");
+    }
     let (events, waiting) = mpsc::channel(EVENTS);
     let threads = match start(&hello, &events) {
         Ok(threads) => threads,
@@ -83,6 +91,7 @@ pub async fn run(socket: UnixStream, begin: impl FnOnce(Option<&str>)) -> Result
     let (links, next) = mpsc::channel(1);
     let sent = tokio::spawn(link::send(sender, waiting, next));
     let control = Control {
+        confinement,
         events,
         links,
         received: Some(commands(receiver)),
@@ -145,6 +154,7 @@ fn commands(mut receiver: Receiver) -> mpsc::Receiver<Received> {
 }
 
 struct Control {
+    confinement: Confinement,
     events: mpsc::Sender<Event>,
     /// Where a new control plane's sender goes.
     links: mpsc::Sender<Sender>,
@@ -336,6 +346,7 @@ impl Control {
         }
         let mut report = stats::sum(parts);
         self.sessions.report(&self.compiled, &mut report);
+        report.confinement = Some(self.confinement.clone());
         report
     }
 

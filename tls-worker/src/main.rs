@@ -1,10 +1,11 @@
-//! `bailey-worker`: started by `bailey run`, with the control socket as its standard input. It gives up what it could
-//! gain by exec, and then does what [`tls_worker::control`] is told.
+//! `bailey-worker`: started by `bailey run`, with the control socket as its standard input. It gives up what it has
+//! no use for ([`tls_worker::confine`]), and then does what [`tls_worker::control`] is told.
 
 use anyhow::{Context, bail};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::fs::File;
 use std::os::fd::AsFd;
+use tls_worker::confine::confine;
 use tls_worker::control;
 use tokio::net::UnixStream;
 use tracing_subscriber::EnvFilter;
@@ -13,20 +14,20 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    drop_privileges()?;
+    refuse_root()?;
     keep_memory_private()?;
     raise_open_files();
     let socket = control_socket()?;
+    let confinement = confine().context("confinement")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("control runtime")?;
     runtime.block_on(async {
         let socket = UnixStream::from_std(socket).context("control socket")?;
-        control::run(socket, log_to_stderr).await.context("bailey-worker")
+        control::run(socket, confinement, log_to_stderr).await.context("bailey-worker")
     })
 }
 
 /// The worker parses hostile bytes: it must not be root, nor become it.
-fn drop_privileges() -> anyhow::Result<()> {
-    rustix::thread::set_no_new_privs(true).context("no_new_privs")?;
+fn refuse_root() -> anyhow::Result<()> {
     let allowed = std::env::args().skip(1).any(|a| a == "--allow-root");
     if rustix::process::geteuid().is_root() && !allowed {
         bail!(

@@ -14,13 +14,17 @@
 //! | `GET /v1/rules`, `/v1/rules/SERVICE` | | [`Rules`] |
 //! | `POST /v1/rules` | [`PrefixChange`] | [`Changed`] |
 //! | `POST /v1/watch` | [`WatchRequest`] | a [`WatchLine`] a line, and empty lines in between, until either side ends |
+//! | `GET /v1/top` | | [`Top`] |
+//! | `POST /v1/trace` | [`TraceRequest`] | [`TraceView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //!
 //! What is refused has a code of 400 or above and [`Failure`] as its body.
 
 pub use super::api_certificates::*;
 pub use super::api_forward::*;
+pub use super::api_health::*;
 pub use super::api_sessions::*;
+pub use super::api_tools::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
 pub use crate::reconcile::PrefixChange;
@@ -95,6 +99,9 @@ pub struct WorkerStatus {
     /// All processes.
     #[serde(default)]
     pub processes: Vec<ProcessStatus>,
+    /// What keeps it from the rest of the host, and is not in force; none: it has not said.
+    #[serde(default)]
+    pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
 }
@@ -277,6 +284,9 @@ pub struct BackendView {
     pub changed: bool,
     /// By forwarded service.
     pub forwarded: Vec<ForwardedView>,
+    /// Checks, answers and operators put together.
+    #[serde(flatten)]
+    pub standing: StandingView,
 }
 
 /// A change of a pool.

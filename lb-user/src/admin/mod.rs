@@ -4,21 +4,26 @@
 pub mod api;
 mod api_certificates;
 mod api_forward;
+mod api_health;
 mod api_sessions;
+mod api_tools;
 pub mod client;
 mod server;
 mod sessions;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub mod view;
 pub mod view_certificates;
 mod view_forward;
+mod view_health;
+mod view_top;
 mod watch;
 
 pub use server::serve;
-pub(crate) use socket::HandOn;
 pub use socket::{AdminSocket, SocketError};
+pub(crate) use socket::{GROUP, HandOn};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/bailey/admin.sock";

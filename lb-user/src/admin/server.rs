@@ -3,7 +3,7 @@
 use super::api::*;
 use super::socket::AdminSocket;
 use super::watch::{self, Streaming, Watchers};
-use super::{sessions, view, view_certificates};
+use super::{sessions, trace, view, view_certificates, view_top};
 use crate::config::LoadError;
 use crate::datapath::FlowAnswer;
 use crate::reconcile::{ChangeError, Event, Refusal, State};
@@ -176,6 +176,15 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             let FlowAnswer { worker, cpu, hash, slot, backend, reason, .. } = way.answer;
             Ok(json(StatusCode::OK, &FlowView { service: way.service, worker, cpu, hash, slot, backend, reason }))
         }
+        (&Method::GET, ["v1", "top"]) => Ok(json(StatusCode::OK, &view_top::top(&query(&events).await?))),
+        (&Method::POST, ["v1", "trace"]) => {
+            let asked: TraceRequest = body(request).await?;
+            let (protocol, source, destination) = (asked.protocol, asked.client, asked.to);
+            let way = ask(&events, |reply| Event::Flow { protocol, source, destination, reply }).await?;
+            let edge = query(&events).await?;
+            let view = trace::trace(&edge, way.map(|way| way.answer).as_ref(), &asked, SystemTime::now());
+            Ok(json(StatusCode::OK, &view))
+        }
         (&Method::GET, ["v1", "certificates"]) => {
             let edge = query(&events).await?;
             Ok(json(StatusCode::OK, &view_certificates::certificates(&edge, SystemTime::now())))
@@ -233,8 +242,8 @@ async fn answer(request: Request<Incoming>, serving: Serving, streaming: &Stream
             _,
             [
                 "v1",
-                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload"
-                | "upgrade",
+                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "top"
+                | "trace" | "reload" | "upgrade",
                 ..,
             ],
         ) if parts.len() < 4 => {

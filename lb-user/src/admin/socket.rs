@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::UnixListener;
 
 /// Group that may use the socket, where it exists.
-const GROUP: &str = "bailey";
+pub(crate) const GROUP: &str = "bailey";
 /// Owner and group.
 const MODE: u32 = 0o660;
 

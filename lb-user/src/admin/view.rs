@@ -4,7 +4,8 @@ use super::api::*;
 use super::view_certificates as tls_view;
 use super::view_forward as forward;
 pub use super::view_forward::{MAX_RULES_SHOWN, rules};
-use crate::config::{HealthCheck, Pool, Probe};
+use super::view_health as health;
+use crate::config::Pool;
 use crate::datapath::Protocol;
 use crate::reconcile::{State, state};
 use crate::supervisor::SeatView;
@@ -15,7 +16,7 @@ use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress,
 /// The edge at a glance.
 pub fn status(edge: &State) -> Status {
     let worker = &edge.worker;
-    let pools = pools(edge);
+    let pools: Vec<PoolView> = edge.config.pools.iter().map(|pool| pool_view(edge, pool)).collect();
     let mut troubles = Vec::new();
     let (living, all) = (worker.living(), worker.seats.len());
     if living == 0 || living < all {
@@ -26,9 +27,9 @@ pub fn status(edge: &State) -> Status {
     }
     let forwarded = edge.config.forwards.iter().map(|forward| forward.pool);
     let used: Vec<usize> = edge.config.routed_pools().chain(forwarded).collect();
-    for (index, pool) in pools.iter().enumerate() {
-        if pool.up == 0 && used.contains(&index) {
-            troubles.push(format!("pool {:?} has no backend that may be chosen", pool.name));
+    for (index, (pool, view)) in edge.config.pools.iter().zip(&pools).enumerate() {
+        if used.contains(&index) {
+            troubles.extend(health::troubles(pool, view));
         }
     }
     troubles.extend(forward::troubles(edge));
@@ -71,12 +72,21 @@ pub fn status(edge: &State) -> Status {
             restarts: worker.restarts,
             last_error: worker.last_error.clone(),
             processes,
+            unconfined: worker.report.confinement.as_ref().map(|confinement| confinement.missing.clone()),
             threads: threads.collect(),
         },
         services: services(edge),
-        pools,
-        warnings: edge.warnings.iter().map(ToString::to_string).collect(),
+        pools: pools.into_iter().map(|view| view.row).collect(),
+        warnings: warnings(edge),
     }
+}
+
+/// What serves, and could be better.
+fn warnings(edge: &State) -> Vec<String> {
+    let confinement = edge.worker.report.confinement.iter();
+    let unconfined = confinement.flat_map(|confinement| &confinement.missing);
+    let unconfined = unconfined.map(|lack| format!("the worker is confined less than it is meant to be: {lack}"));
+    edge.warnings.iter().map(ToString::to_string).chain(unconfined).collect()
 }
 
 /// All services.
@@ -174,7 +184,8 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
         .effective(pool)
         .into_iter()
         .map(|backend| {
-            let note = edge.health.get(&(pool.name.clone(), backend.address));
+            let key = (pool.name.clone(), backend.address);
+            let note = edge.health.get(&key);
             let report = backend_report(edge, &pool.name, backend.address);
             let requests = edge.worker.report.requests.iter();
             let ours = requests.filter(|r| r.pool == pool.name && r.backend == Some(backend.address));
@@ -199,6 +210,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 in_file: backend.in_file,
                 changed: backend.changed,
                 forwarded: forward::to_backend(edge, &pool.name, backend.address),
+                standing: health::view(edge, &key, backend.mark, note, report),
             }
         })
         .collect();
@@ -218,7 +230,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
             active: backends.iter().map(|backend| backend.active).sum(),
             changed: !removed.is_empty() || backends.iter().any(|backend| backend.changed),
         },
-        health: pool.health.as_ref().map(health_words),
+        health: pool.health.as_ref().map(|check| check.words()),
         tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
         removed,
@@ -227,14 +239,6 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
 
 fn backend_report<'s>(edge: &'s State, pool: &str, address: SocketAddr) -> Option<&'s BackendReport> {
     edge.worker.report.backends.iter().find(|report| report.pool == pool && report.backend == address)
-}
-
-fn health_words(check: &HealthCheck) -> String {
-    let what = match &check.probe {
-        Probe::Tcp => "tcp".into(),
-        Probe::Http { path, .. } => format!("http {path}"),
-    };
-    format!("{what} every {:?}, rise {}, fall {}", check.interval, check.rise, check.fall)
 }
 
 fn listen_address(listen: &ListenAddress) -> String {

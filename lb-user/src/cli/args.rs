@@ -1,7 +1,9 @@
 //! What can be typed.
 
+use super::again;
 use super::args_cert::CertFileVerb;
 use super::args_session::SessionVerb;
+use super::args_tools::{TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -11,11 +13,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What `bailey --help` and the manual say at the end.
+const AFTER: &str = "\
+Exit codes: 0 done, 1 refused or unhealthy, 2 wrong arguments.
+
+The daemon is reached by its Unix socket: --socket, or BAILEY_SOCKET. NO_COLOR turns colours off.";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "bailey",
     version,
-    about = "Edge load balancer and TLS terminator: XDP in front, pinned workers behind"
+    about = "Edge load balancer and TLS terminator: XDP in front, pinned workers behind",
+    after_long_help = AFTER
 )]
 pub(super) struct Cli {
     /// Admin socket of the daemon
@@ -26,11 +35,19 @@ pub(super) struct Cli {
     #[arg(long, global = true)]
     pub(super) json: bool,
 
+    /// Colours: on a terminal alone, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub(super) color: clap::ColorChoice,
+
+    /// Show it again every so many seconds (2); for what lists or shows
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, default_missing_value = again::PERIOD, value_parser = again::period)]
+    pub(super) watch: Option<Duration>,
+
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum Verb {
     /// Run the edge in the foreground
     Run {
@@ -99,6 +116,16 @@ pub(super) enum Verb {
         #[arg(long)]
         generic: bool,
     },
+    /// Services, pools and backends by what they do now
+    Top(TopArgs),
+    /// The way of a client's packets and request through the edge, step by step; exit code 1 when it does not arrive
+    Trace(TraceArgs),
+    /// Whether this host can be an edge: kernel, BPF, capabilities, limits, settings, interfaces, files, clock, state, daemon
+    Doctor {
+        /// Config file; otherwise /etc/bailey/bailey.toml where it is there
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Read the config file again: all of it, or none
     Reload,
     /// Have a new control plane, and new workers, take over; when they do not become ready, nothing has changed
@@ -115,9 +142,15 @@ pub(super) enum Verb {
         /// Shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual's pages, one for each verb
+    Man {
+        /// Directory to write them to, made if it is missing
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum ServiceVerb {
     /// All services
     List,
@@ -129,13 +162,13 @@ pub(super) enum ServiceVerb {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum RouteVerb {
     /// Which route takes a request; exit code 1 when none does. Nobody is asked but the file
     Test(RouteTest),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct RouteTest {
     /// Config file
     #[arg(long, short, value_name = "FILE")]
@@ -158,12 +191,12 @@ pub(super) struct RouteTest {
     pub(super) sni: Option<String>,
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write 'NAME: VALUE'")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum CertVerb {
     /// All certificates that the daemon has
     List,
@@ -180,7 +213,7 @@ pub(super) enum CertVerb {
     Files(CertFileVerb),
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum DenyVerb {
     /// Deny a network until the daemon ends; in place of the rule that it has
     Add {
@@ -214,7 +247,7 @@ pub(super) enum DenyVerb {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum PoolVerb {
     /// All pools
     List,
@@ -268,7 +301,7 @@ pub(super) enum PoolVerb {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct At {
     /// Pool
     #[arg(value_parser = name)]
@@ -289,7 +322,7 @@ pub(super) struct Destination {
     pub(super) protocol: Protocol,
 }
 
-fn destination(text: &str) -> Result<Destination, String> {
+pub(super) fn destination(text: &str) -> Result<Destination, String> {
     let (address, protocol) = match text.rsplit_once('/') {
         Some((address, "tcp")) => (address, Protocol::Tcp),
         Some((address, "udp")) => (address, Protocol::Udp),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Verbs that ask no daemon.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum CertFileVerb {
     /// Make a private key (PEM, PKCS#8, readable by its owner alone)
     NewKey {
@@ -79,7 +79,7 @@ pub(super) enum CertFileVerb {
 }
 
 /// Where to write.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Output {
     /// File to write
     #[arg(short, long = "out", value_name = "OUT")]
@@ -90,7 +90,7 @@ pub(super) struct Output {
 }
 
 /// Whom it is for.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct NameArgs {
     /// Distinguished name, such as "CN=www.example.com,O=Example"; without it CN is the first of the names below

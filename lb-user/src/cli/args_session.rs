@@ -6,7 +6,7 @@ use crate::config::backend_address;
 use clap::Subcommand;
 use std::net::SocketAddr;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum SessionVerb {
     /// Clients that a pool's persistence knows, in the order of their keys
     List {

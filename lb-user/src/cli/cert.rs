@@ -1,7 +1,7 @@
 //! `bailey cert` on files: they are read and written here, what is between is done in [`crate::cert`].
 
 use super::args_cert::{CertFileVerb, Output};
-use super::table_cert;
+use super::{say, table_cert};
 use crate::cert::blocks::{Block, BlockError, blocks};
 use crate::cert::convert::{ConvertError, convert};
 use crate::cert::inspect::{self, inspect};
@@ -71,15 +71,7 @@ impl ToolError {
 pub(super) fn run(verb: CertFileVerb, json: bool) -> ExitCode {
     match carry_out(verb, json) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if json => {
-            println!("{}", serde_json::json!({ "error": error.to_string(), "hint": error.remedy() }));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("bailey: {error}");
-            eprintln!("  {}", error.remedy());
-            ExitCode::FAILURE
-        }
+        Err(error) => say::fail(&error, Some(error.remedy()), json),
     }
 }
 
@@ -116,9 +108,9 @@ fn carry_out(verb: CertFileVerb, json: bool) -> Result<(), ToolError> {
         }
     };
     if json {
-        println!("{}", serde_json::json!({ "written": to.out }));
+        say::print_json(&serde_json::json!({ "written": to.out }), true);
     } else {
-        println!("{what} written to {}", to.out.display());
+        say::print(&format!("{what} written to {}\n", to.out.display()));
     }
     Ok(())
 }
@@ -129,9 +121,9 @@ fn show(files: &[PathBuf], password_file: Option<&Path>, now: SystemTime, json: 
     let opened = files.iter().map(|path| Ok((path.display().to_string(), open(path, password)?)));
     let objects = inspect(&opened.collect::<Result<Vec<_>, ToolError>>()?, now);
     match json {
-        true => println!("{}", serde_json::to_string_pretty(&objects).unwrap_or_default()),
-        false => print!("{}", table_cert::objects(&objects)),
-    }
+        true => say::print_json(&objects, false),
+        false => say::print(&table_cert::objects(&objects)),
+    };
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! `bailey run` and `bailey check`: the verbs that read the config file themselves.
 
+use super::say;
 use crate::config::{self, LoadError, Problems, Severity};
+use crate::privileges;
 use crate::run;
 use crate::upgrade::{self, Predecessor};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -24,8 +25,8 @@ pub(super) fn run(path: PathBuf, take_over: bool) -> ExitCode {
     let loaded = match config::load(&path) {
         Ok(loaded) => loaded,
         Err(LoadError::Invalid(problems)) => {
-            eprint!("{}", problems.render(color(&std::io::stderr())));
-            eprintln!("{}", summary(&path, &problems));
+            say::complain(&problems.render(say::stderr_is_coloured()));
+            say::complain(&summary(&path, &problems));
             let first = problems.views().into_iter().find(|view| view.severity == Severity::Error);
             refuse(first.map_or_else(|| summary(&path, &problems), |problem| problem.to_string()));
             return ExitCode::FAILURE;
@@ -35,7 +36,11 @@ pub(super) fn run(path: PathBuf, take_over: bool) -> ExitCode {
             return failed(&error.to_string());
         }
     };
-    run::log_to_stderr(&loaded.config.edge.log);
+    run::log_to_stderr(&loaded.config.edge.log, say::stderr_is_coloured());
+    if let Err(error) = privileges::reduce_for_edge(&loaded.config) {
+        refuse(error.to_string());
+        return failed(&error.to_string());
+    }
     let ended = runtime.block_on(async {
         let predecessor = if take_over { Some(Predecessor::meet().await?) } else { None };
         run::run(path, loaded, predecessor).await
@@ -52,23 +57,21 @@ pub(super) fn check(path: &Path, json: bool) -> ExitCode {
         Ok(loaded) => (true, loaded.warnings),
         Err(LoadError::Invalid(problems)) => (false, problems),
         Err(error) if json => {
-            println!("{}", serde_json::json!({ "ok": false, "error": error.to_string(), "problems": [] }));
+            say::print_json(&serde_json::json!({ "ok": false, "error": error.to_string(), "problems": [] }), true);
             return ExitCode::FAILURE;
         }
         Err(error) => return failed(&error.to_string()),
     };
     if json {
-        println!("{}", serde_json::json!({ "ok": good, "problems": problems.views() }));
+        say::print_json(&serde_json::json!({ "ok": good, "problems": problems.views() }), true);
     } else {
-        print!("{}", problems.render(color(&std::io::stdout())));
-        println!("{}", summary(path, &problems));
+        say::print(&(problems.render(say::stdout_is_coloured()) + &summary(path, &problems)));
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("bailey: {error}");
-    ExitCode::FAILURE
+    say::fail(error, None, false)
 }
 
 fn summary(path: &Path, problems: &Problems) -> String {
@@ -80,9 +83,5 @@ fn summary(path: &Path, problems: &Problems) -> String {
     let counts: Vec<String> =
         [count(Severity::Error, "error"), count(Severity::Warning, "warning")].into_iter().flatten().collect();
     let counts = if counts.is_empty() { "good".to_owned() } else { counts.join(", ") };
-    format!("{}: {counts}", path.display())
-}
-
-fn color(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    format!("{}: {counts}\n", path.display())
 }

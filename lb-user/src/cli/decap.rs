@@ -1,5 +1,6 @@
 //! `bailey decap`: a backend's side of `ipip`, in the foreground.
 
+use super::say;
 use crate::datapath::{Decap, DecapCounters, DecapOptions};
 use crate::run::RunError;
 use std::process::ExitCode;
@@ -7,7 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Decapsulate until SIGINT or SIGTERM, then say what came of it.
 pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
-    crate::run::log_to_stderr("info");
+    crate::run::log_to_stderr("info", say::stderr_is_coloured());
+    if let Err(error) = crate::privileges::reduce_for_decap() {
+        return say::fail(error, None, json);
+    }
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(until_told(options)),
         Err(error) => Err(RunError::Signals(error)),
@@ -17,13 +21,9 @@ pub(super) fn run(options: DecapOptions, json: bool) -> ExitCode {
             print(counters, json);
             ExitCode::SUCCESS
         }
-        Err(error) if json => {
-            println!("{}", serde_json::json!({ "error": error.to_string() }));
-            ExitCode::FAILURE
-        }
         Err(error) => {
-            eprintln!("bailey: {error}");
-            ExitCode::FAILURE
+            let hint = "it needs root, an interface of this host (ip link), and the BPF of Linux 5.18 or later";
+            say::fail(error, Some(hint), json)
         }
     }
 }
@@ -47,8 +47,8 @@ async fn until_told(options: DecapOptions) -> Result<DecapCounters, RunError> {
 fn print(counters: DecapCounters, json: bool) {
     let DecapCounters { taken_off, other, malformed } = counters;
     if json {
-        println!("{}", serde_json::json!({ "taken_off": taken_off, "other": other, "malformed": malformed }));
+        say::print_json(&serde_json::json!({ "taken_off": taken_off, "other": other, "malformed": malformed }), true);
     } else {
-        println!("outer headers taken off {taken_off}, other packets {other}, malformed {malformed}");
+        say::print(&format!("outer headers taken off {taken_off}, other packets {other}, malformed {malformed}\n"));
     }
 }

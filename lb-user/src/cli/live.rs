@@ -1,12 +1,11 @@
 //! Verbs that go on for a while: `watch`, and `drain --wait`.
 
 use super::args::At;
-use super::table_forward;
 use super::verbs::{Out, apply};
+use super::{say, table_forward};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::PoolChange;
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,12 +26,11 @@ pub(super) async fn watch(
     let mut left = count;
     let ended = client
         .watch(request, |line| {
-            let text = match out.json {
-                true => serde_json::to_string(&line).unwrap_or_default(),
-                false => table_forward::seen(&line),
-            };
             // Whoever reads this may have seen enough (`bailey watch | head`).
-            let gone = writeln!(std::io::stdout(), "{text}").is_err();
+            let gone = !match out.json {
+                true => say::print_json(&line, true),
+                false => say::print(&(table_forward::seen(&line) + "\n")),
+            };
             if let (Some(left), WatchLine::Seen(_)) = (&mut left, &line) {
                 *left -= 1;
             }
@@ -121,7 +119,7 @@ mod tests {
         let (_dir, client) = daemon(slots, packets);
         let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap() };
         let start = Instant::now();
-        let result = drain(&at, Duration::from_secs(30), &client, &Out { json: true }).await;
+        let result = drain(&at, Duration::from_secs(30), &client, &Out::new(true)).await;
         (result, start.elapsed())
     }
 

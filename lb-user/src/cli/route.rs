@@ -1,6 +1,7 @@
 //! `bailey route test`: which route of a config takes a request, asked of the file and of nobody else.
 
 use super::args::RouteTest;
+use super::say;
 use crate::config::{Config, LoadError, load};
 use serde_json::json;
 use std::process::ExitCode;
@@ -16,18 +17,18 @@ pub(super) fn test(test: &RouteTest, as_json: bool) -> ExitCode {
     match found {
         Ok(Some((route, leads))) => {
             if as_json {
-                println!("{}", json!({ "route": route, "leads_to": leads }));
+                say::print_json(&json!({ "route": route, "leads_to": leads }), true);
             } else {
-                println!("route {route}: {leads}");
+                say::print(&format!("route {route}: {leads}\n"));
             }
             ExitCode::SUCCESS
         }
         Ok(None) => {
-            println!("{}", if as_json { "{\"route\":null}" } else { "no route: 404" });
+            say::print(if as_json { "{\"route\":null}\n" } else { "no route: 404\n" });
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("{error}");
+            say::fail(error, None, as_json);
             ExitCode::from(2)
         }
     }

@@ -1,13 +1,14 @@
 //! Answers of the daemon as tables for people. Pure.
 
-use super::{table_certificates, table_forward};
+use super::say::{Tone, paint};
+use super::{table_certificates, table_forward, table_health};
 use crate::admin::api::*;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
 
 pub(super) fn status(status: &Status) -> String {
     let mut out = String::new();
-    let health = if status.healthy { "healthy" } else { "UNHEALTHY" };
+    let health = if status.healthy { paint(Tone::Good, "healthy") } else { paint(Tone::Bad, "UNHEALTHY") };
     let _ = writeln!(
         out,
         "edge {} {}: {health}, generation {}, up {}",
@@ -17,7 +18,7 @@ pub(super) fn status(status: &Status) -> String {
         ago(status.uptime_seconds)
     );
     for trouble in &status.troubles {
-        let _ = writeln!(out, "  trouble: {trouble}");
+        let _ = writeln!(out, "  {} {trouble}", paint(Tone::Bad, "trouble:"));
     }
     let datapath = &status.datapath;
     let interfaces: Vec<_> = datapath.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect();
@@ -32,7 +33,7 @@ pub(super) fn status(status: &Status) -> String {
             let adopted = if adopted { ", adopted" } else { "" };
             writeln!(out, "worker pid {pid}{beside}, up {}{adopted}, restarts {}", ago(up), worker.restarts)
         }
-        _ => writeln!(out, "worker down, restarts {}", worker.restarts),
+        _ => writeln!(out, "{}, restarts {}", paint(Tone::Bad, "worker down"), worker.restarts),
     };
     if let (Some(error), true) = (&worker.last_error, worker.restarts > 0 || !worker.up) {
         let _ = writeln!(out, "  last end: {error}");
@@ -41,7 +42,7 @@ pub(super) fn status(status: &Status) -> String {
     section(&mut out, services(&status.services));
     section(&mut out, pools(&status.pools));
     for warning in &status.warnings {
-        let _ = writeln!(out, "{warning}");
+        let _ = writeln!(out, "{}", paint(Tone::Warning, warning));
     }
     out
 }
@@ -96,15 +97,21 @@ pub(super) fn service(view: &ServiceView) -> String {
 
 pub(super) fn pools(rows: &[PoolRow]) -> String {
     let cells = rows.iter().map(|row| {
-        vec![
+        let tone = match row.up {
+            0 => Tone::Bad,
+            up if up < row.total => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        let cells = vec![
             row.name.clone(),
             row.balance.clone(),
             format!("{}/{}", row.up, row.total),
             row.active.to_string(),
             if row.changed { "changed".into() } else { String::new() },
-        ]
+        ];
+        (tone, cells)
     });
-    table(&["POOL", "BALANCE", "UP", "ACTIVE", "AGAINST FILE"], cells)
+    toned(&["POOL", "BALANCE", "UP", "ACTIVE", "AGAINST FILE"], cells)
 }
 
 pub(super) fn pool(view: &PoolView) -> String {
@@ -118,25 +125,25 @@ pub(super) fn pool(view: &PoolView) -> String {
             (true, true) => "changed",
             (true, false) => "",
         };
-        let cause = match (&backend.cause, backend.since_seconds) {
-            (Some(cause), Some(since)) => format!("{} ({cause}; {} ago)", backend.health, ago(since)),
-            _ => backend.health.clone(),
-        };
-        vec![
+        let cells = vec![
             backend.address.to_string(),
             backend.weight.to_string(),
             backend.state.clone(),
             backend.active.to_string(),
             backend.requests.to_string(),
             backend.failures.to_string(),
-            cause,
+            backend.standing.takes_part.clone(),
+            table_health::checks(backend),
             against.into(),
-        ]
+        ];
+        (tone(&backend.state), cells)
     });
-    let headers = ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "CHECKS", "AGAINST FILE"];
-    section(&mut out, table(&headers, cells));
+    let headers =
+        ["BACKEND", "WEIGHT", "STATE", "ACTIVE", "REQUESTS", "FAILURES", "TAKES PART", "CHECKS", "AGAINST FILE"];
+    section(&mut out, toned(&headers, cells));
     let forwarded: Vec<_> = view.backends.iter().flat_map(|backend| backend.forwarded.iter()).collect();
     section(&mut out, table_forward::backends(&forwarded));
+    section(&mut out, table_health::history(&view.backends));
     for address in &view.removed {
         let _ = writeln!(out, "{address} stands in the file and was removed");
     }
@@ -164,12 +171,28 @@ pub(super) fn section(out: &mut String, table: String) {
 }
 
 pub(super) fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(headers.to_vec()).add_rows(rows);
-    if table.row_count() == 0 {
+    toned(headers, rows.map(|cells| (Tone::Plain, cells)))
+}
+
+/// A table whose rows have colours. A row is a line: no cell has more than one.
+pub(super) fn toned(headers: &[&str], rows: impl Iterator<Item = (Tone, Vec<String>)>) -> String {
+    let (tones, rows): (Vec<Tone>, Vec<Vec<String>>) = rows.unzip();
+    if rows.is_empty() {
         return String::new();
     }
-    table.lines().fold(String::new(), |out, line| out + line.trim() + "\n")
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(headers.to_vec()).add_rows(rows);
+    let tones = [Tone::Heading].into_iter().chain(tones).chain(std::iter::repeat(Tone::Plain));
+    table.lines().zip(tones).fold(String::new(), |out, (line, tone)| out + &paint(tone, line.trim()) + "\n")
+}
+
+/// The colour of a backend's state.
+pub(super) fn tone(state: &str) -> Tone {
+    match state {
+        "up" => Tone::Plain,
+        "down" => Tone::Bad,
+        _ => Tone::Warning,
+    }
 }
 
 /// The first of a list, and how many more there are.

@@ -1,16 +1,25 @@
 //! Certificates and TLS as tables for people. Pure.
 
-use super::table::{ago, section, table};
+use super::say::Tone;
+use super::table::{ago, section, table, toned};
 use crate::admin::api::*;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Names of a list that a table has room for.
 const NAMES: usize = 3;
+/// Days left of a certificate that somebody should renew.
+const SOON: i64 = 14;
 
 pub(super) fn certificates(rows: &[CertificateRow]) -> String {
     let cells = rows.iter().map(|row| {
-        vec![
+        let tone = match row.days_left {
+            _ if row.stale => Tone::Bad,
+            left if left < 0 => Tone::Bad,
+            0..SOON => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        let cells = vec![
             row.name.clone(),
             some(&row.names),
             row.issuer.clone(),
@@ -18,9 +27,10 @@ pub(super) fn certificates(rows: &[CertificateRow]) -> String {
             days(row.days_left) + if row.stale { ", STALE" } else { "" },
             some(&row.used_by),
             staple(&row.staple),
-        ]
+        ];
+        (tone, cells)
     });
-    table(&["CERTIFICATE", "NAMES", "ISSUER", "KEY", "DAYS LEFT", "USED BY", "STAPLE"], cells)
+    toned(&["CERTIFICATE", "NAMES", "ISSUER", "KEY", "DAYS LEFT", "USED BY", "STAPLE"], cells)
 }
 
 pub(super) fn certificate(view: &CertificateView) -> String {

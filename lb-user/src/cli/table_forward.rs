@@ -1,6 +1,7 @@
 //! Forwarded services, the shield and flows as text for people. Pure.
 
-use super::table::{ago, section, table};
+use super::say::{Tone, paint};
+use super::table::{ago, section, table, toned};
 use crate::admin::api::*;
 use crate::datapath::{FlowReason, ForwardHash, ForwardMode};
 use std::fmt::Write as _;
@@ -62,7 +63,8 @@ pub(super) fn forward(row: &ServiceRow, view: &ForwardView) -> String {
 /// What backends get from forwarded services.
 pub(super) fn backends(views: &[&ForwardedView]) -> String {
     let cells = views.iter().map(|view| {
-        vec![
+        let tone = if view.trouble.is_some() { Tone::Bad } else { Tone::Plain };
+        let cells = vec![
             view.service.clone(),
             view.address.to_string(),
             format!("{:.1}%", view.share_percent),
@@ -70,9 +72,10 @@ pub(super) fn backends(views: &[&ForwardedView]) -> String {
             view.bytes.to_string(),
             view.flows.to_string(),
             view.trouble.clone().unwrap_or_default(),
-        ]
+        ];
+        (tone, cells)
     });
-    table(&["SERVICE", "BACKEND", "SHARE", "PACKETS", "BYTES", "FLOWS", "TROUBLE"], cells)
+    toned(&["SERVICE", "BACKEND", "SHARE", "PACKETS", "BYTES", "FLOWS", "TROUBLE"], cells)
 }
 
 /// Limits and verdicts of a service.
@@ -96,7 +99,7 @@ pub(super) fn shield(view: &ServiceView) -> String {
         }
         let flood = limits.syn_flood.map(|f| format!(" (from {} SYNs/s until {}/s)", f.on, f.off)).unwrap_or_default();
         if view.forward.is_none() {
-            let now = if view.flooded { ", in force NOW" } else { "" };
+            let now = if view.flooded { paint(Tone::Warning, ", in force NOW") } else { String::new() };
             let _ = writeln!(out, "SYN cookies {}{flood}{now}", limits.syn_cookies);
         }
     }
@@ -133,7 +136,7 @@ pub(super) fn rules(rules: &Rules) -> String {
 /// One line of what is told live.
 pub(super) fn seen(line: &WatchLine) -> String {
     match line {
-        WatchLine::Lost { lost } => format!("({lost} events lost: this watcher was too slow)"),
+        WatchLine::Lost { lost } => paint(Tone::Warning, &format!("({lost} events lost: this watcher was too slow)")),
         WatchLine::Seen(seen) => format!(
             "{} {} ({}) {} -> {} {} {} {} bytes",
             utc(seen.unix_ms),

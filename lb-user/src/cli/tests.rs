@@ -53,6 +53,14 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey reload",
         "bailey upgrade --binary /usr/bin/bailey --timeout 10s",
         "bailey completions bash",
+        "bailey man /tmp/pages",
+        "bailey doctor --config edge.toml --json",
+        "bailey top --once --every 0.5 --sort errors --json",
+        "bailey trace 203.0.113.7 https://shop.example.com/cart?x=1 -X POST -H x:y --sni a.test --to 192.0.2.1",
+        "bailey trace 203.0.113.7:5000 192.0.2.53:53/udp --live --for 5",
+        "bailey status --watch",
+        "bailey --color always pool show p --watch 0.5 --json",
+        "bailey cert list --watch=60 --color=never",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
     }
@@ -82,6 +90,15 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey cert show",
         "bailey cert show a/b",
         "bailey statu",
+        "bailey man",
+        "bailey top --every 0",
+        "bailey trace 203.0.113.7",
+        "bailey trace nobody https://a.test/",
+        "bailey trace 203.0.113.7 ftp://a.test/",
+        "bailey trace 203.0.113.7 192.0.2.1:80 --for 5",
+        "bailey status --watch 0",
+        "bailey --watch status",
+        "bailey status --color sometimes",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
@@ -237,4 +254,39 @@ fn certificates_and_policies_are_shown_with_what_is_wrong() {
         warnings: vec![],
     };
     has(&table_certificates::reloaded(&reloaded), &["certificate shop: changed", "generation 5"]);
+}
+
+/// What the guide tells operators to type: every verb is one, every option is known to it. Words in capitals stand for
+/// something, `a\|b` for one of two.
+#[test]
+fn every_command_of_the_guide_is_one() {
+    let guide = include_str!("../../../docs/operating.md");
+    let spans = guide.split('`').skip(1).step_by(2).chain(guide.lines().filter_map(|line| line.strip_prefix("# ")));
+    let commands = spans.flat_map(|span| span.split("&&")).map(str::trim).filter(|text| text.starts_with("bailey "));
+    let mut seen = 0;
+    for text in commands {
+        let text = text.split(" #").next().unwrap().split('>').next().unwrap();
+        let words: Vec<&str> =
+            text.split(|c: char| c.is_whitespace() || "[]=,)".contains(c)).filter(|word| !word.is_empty()).collect();
+        let mut cli = Cli::command();
+        cli.build();
+        let mut commands = vec![cli];
+        for word in &words[1..] {
+            let next =
+                word.split("\\|").map(|name| commands[0].find_subcommand(name).cloned()).collect::<Option<Vec<_>>>();
+            match next {
+                Some(next) if commands[0].has_subcommands() => commands = next,
+                _ => break,
+            }
+        }
+        let verb = &commands[0];
+        assert!(verb.get_name() != "bailey" || words[1].starts_with('-'), "{text:?}: no such verb");
+        assert!(!verb.has_subcommands() || words.len() <= 2 || words[2].starts_with('-'), "{text:?}: no such verb");
+        for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
+            let known = verb.get_arguments().any(|argument| argument.get_long() == Some(option));
+            assert!(known, "{text:?}: no option --{option}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 40, "{seen}");
 }

@@ -1,34 +1,37 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{live, sessions, table, table_certificates, table_forward};
+use super::{again, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::{PoolChange, UpgradeRequest, Upgraded};
 use serde::Serialize;
+use std::cell::Cell;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Ask, print, and say how it went.
-pub(super) fn ask(verb: Verb, socket: &Path, json: bool) -> ExitCode {
+pub(super) fn ask(verb: Verb, socket: &Path, json: bool, watch: Option<Duration>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("bailey: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return say::fail(format!("cannot start: {error}"), None, json),
     };
-    let out = Out { json };
-    match runtime.block_on(carry_out(verb, &Client::new(socket), &out)) {
-        Ok(code) => code,
-        Err(error) => {
-            out.refused(&error);
-            ExitCode::FAILURE
-        }
+    let client = Client::new(socket);
+    if let Some(every) = watch {
+        return runtime.block_on(again::again(&verb, every, &client, &Out::again(json, again::title(every))));
     }
+    let out = Out::new(json);
+    let goes_on = matches!(
+        verb,
+        Verb::Watch { .. } | Verb::Top(_) | Verb::Trace(_) | Verb::Pool(PoolVerb::Drain { wait: true, .. })
+    );
+    let work = carry_out(verb, &client, &out);
+    let done = runtime.block_on(async { if goes_on { work.await } else { say::patiently(work).await } });
+    done.unwrap_or_else(|error| out.refused(&error))
 }
 
-async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, ClientError> {
+pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, ClientError> {
     match verb {
         Verb::Status => {
             let status: Status = client.get("/v1/status").await?;
@@ -58,6 +61,8 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
         Verb::Watch { service, verdict, count } => {
             return live::watch(&WatchRequest { service, verdict }, count, client, out).await;
         }
+        Verb::Top(args) => return top::top(&args, client, out).await,
+        Verb::Trace(args) => return trace::trace(args, client, out).await,
         Verb::Reload => {
             let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
             out.show(&reloaded, |reloaded| {
@@ -74,7 +79,13 @@ async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<ExitCode, C
             });
         }
         // These read the config file themselves, or nothing.
-        Verb::Run { .. } | Verb::Check { .. } | Verb::Route(_) | Verb::Decap { .. } | Verb::Completions { .. } => {}
+        Verb::Run { .. }
+        | Verb::Check { .. }
+        | Verb::Route(_)
+        | Verb::Decap { .. }
+        | Verb::Completions { .. }
+        | Verb::Man { .. }
+        | Verb::Doctor { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,33 +161,57 @@ pub(super) async fn apply(at: &At, change: PoolChange, client: &Client) -> Resul
     client.post(&format!("/v1/pools/{}", at.pool), &PoolRequest { address: at.address, change }).await
 }
 
-/// Prints for people or for programs.
+/// Prints for people or for programs, once or again and again.
 pub(super) struct Out {
     pub(super) json: bool,
+    /// Again and again, under this title.
+    title: Option<String>,
+    gone: Cell<bool>,
 }
 
 impl Out {
-    pub(super) fn show<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
-        } else {
-            print!("{}", words(value));
-        }
+    /// Once.
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, title: None, gone: Cell::new(false) }
     }
 
-    fn refused(&self, error: &ClientError) {
-        if self.json {
-            let problems = match error {
-                ClientError::Refused(failure) => failure.problems.clone(),
-                _ => Vec::new(),
-            };
-            let failure = Failure { error: error.to_string(), hint: error.hint(), problems };
-            println!("{}", serde_json::to_string_pretty(&failure).unwrap_or_default());
-            return;
-        }
-        eprintln!("bailey: {error}");
-        if let Some(hint) = error.hint() {
-            eprintln!("  {hint}");
-        }
+    /// Again and again: on a terminal each time over the last, else one after the other.
+    pub(super) fn again(json: bool, title: String) -> Self {
+        Self { json, title: Some(title), gone: Cell::new(false) }
+    }
+
+    pub(super) fn show<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) {
+        let read = match self.json {
+            // One line each time, so that whoever reads knows where it ends.
+            true => say::print_json(value, self.title.is_some()),
+            false if self.on_screen() => return self.draw(&words(value)),
+            false => say::print(&words(value)),
+        };
+        self.gone.set(!read);
+    }
+
+    /// Whether each time is written over the last.
+    pub(super) fn on_screen(&self) -> bool {
+        self.title.is_some() && !self.json && screen::is_there()
+    }
+
+    /// Over the last time.
+    pub(super) fn draw(&self, text: &str) {
+        let title = self.title.as_deref().unwrap_or_default();
+        self.gone.set(!screen::draw(&format!("{title}{text}")));
+    }
+
+    /// Whether what was written last went nowhere.
+    pub(super) fn nobody_reads(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Say why not.
+    pub(super) fn refused(&self, error: &ClientError) -> ExitCode {
+        let problems = match error {
+            ClientError::Refused(failure) => failure.problems.clone(),
+            _ => Vec::new(),
+        };
+        say::refuse(&Failure { error: error.to_string(), hint: error.hint(), problems }, self.json)
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
     let max_services = section.integer(p, "max_services", 1..=65_535).unwrap_or(lb_common::abi::DEFAULT_MAX_SERVICES);
     let max_addresses =
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
+    let max_health_checks = section.integer(p, "max_health_checks", 1..=65_536).unwrap_or(1024);
     let log = section.parsed(p, "log", log_filter).map_or("info".into(), |at| at.value);
     let packet_log_sample = section.integer(p, "packet_log_sample", 0..=u32::MAX).unwrap_or(0);
     let tuning = tuning::tuning(&mut section, p, &name);
@@ -59,6 +60,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         state,
         max_services,
         max_addresses,
+        max_health_checks,
         log,
         packet_log_sample,
         tuning,

@@ -29,6 +29,8 @@ pub enum FileKind {
     TicketKeys,
     /// Keys of sessions' cookies.
     SessionKeys,
+    /// A password of a health check.
+    Password,
 }
 
 impl FileKind {
@@ -40,6 +42,7 @@ impl FileKind {
             FileKind::Crl => "crl",
             FileKind::TicketKeys => "ticket_keys",
             FileKind::SessionKeys => "session_keys",
+            FileKind::Password => "password",
         }
     }
 }
@@ -213,6 +216,20 @@ impl<'a> Files<'a> {
         let keys = self.list(at, p, (FileKind::SessionKeys, MAX_PEM), before, parse)?;
         self.contents.session_keys.insert(path, keys.clone());
         Some(keys)
+    }
+
+    /// A password.
+    pub(super) fn password(
+        &mut self,
+        at: &At<&str>,
+        p: &mut Problems,
+        parse: impl FnOnce(&[u8]) -> Result<Vec<Secret>, Bad>,
+    ) -> Option<Secret> {
+        let path = self.path(at.value);
+        let before = self.previous.and_then(|previous| previous.contents.passwords.get(&path)).cloned();
+        let password = self.list(at, p, (FileKind::Password, MAX_PEM), before, parse)?;
+        self.contents.passwords.insert(path, password.clone());
+        password.first().cloned()
     }
 
     fn list<T>(

@@ -9,6 +9,7 @@ mod edge;
 mod files;
 mod forward;
 mod forwarding;
+mod health;
 mod host;
 mod http;
 mod life;
@@ -153,8 +154,10 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
         .map(|(name, section)| certificate::certificate(&name, section, p, host, files))
         .collect();
     let mut known = tls::upstream::Certificates { refs: &mut certificate_refs, parsed: &certificates };
-    let pools: Vec<pool::Parsed> =
-        pool_sections.into_iter().map(|(name, section)| pool::pool(&name, section, p, files, &mut known)).collect();
+    let pools: Vec<pool::Parsed> = pool_sections
+        .into_iter()
+        .map(|(name, section)| pool::pool(&name, section, p, host, files, &mut known))
+        .collect();
     let mut asked = http::authorizer::Around { pools: &mut pool_refs, files: &mut *files, certificates: &mut known };
     let authorizers = http::authorizer::authorizers(authorizer_sections, p, &mut asked);
     let mut around = service::Around {

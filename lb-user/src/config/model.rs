@@ -1,8 +1,10 @@
 //! The config as the program uses it: every reference leads somewhere, every number is within its bounds, every
 //! file has been read. What the worker takes as it is stands here in the worker's own types.
 
+mod health;
 mod tls;
 
+pub use health::{DnsProbe, HealthCheck, HttpProbe, LdapProbe, Probe, ScriptProbe, TextProbe};
 pub use tls::{Certificate, CertificateSource, FileContents, Fingerprint, Tls, WatchedFile};
 
 use std::collections::BTreeMap;
@@ -147,6 +149,8 @@ pub struct Edge {
     pub max_services: u32,
     /// Size of the kernel's tables.
     pub max_addresses: u32,
+    /// Health checks at one time.
+    pub max_health_checks: u32,
     /// Filter in tracing's syntax.
     pub log: String,
     /// One packet in so many is logged; 0: none.
@@ -262,7 +266,7 @@ pub struct Pool {
     /// Clients that come again go to the backend that they had.
     pub persistence: Option<api::Persistence>,
     /// Checks; none: a backend counts as up.
-    pub health: Option<HealthCheck>,
+    pub health: Option<Arc<HealthCheck>>,
 }
 
 impl Pool {
@@ -288,37 +292,6 @@ impl Pool {
             health: None,
         }
     }
-}
-
-/// How a backend is checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// What is asked.
-    pub probe: Probe,
-    /// From one check's begin to the next.
-    pub interval: Duration,
-    /// Deadline of one check.
-    pub timeout: Duration,
-    /// Good checks in a row until up.
-    pub rise: u32,
-    /// Bad checks in a row until down.
-    pub fall: u32,
-}
-
-/// What a health check asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// Whether a connection is taken.
-    Tcp,
-    /// Whether a GET is answered with a good code; over TLS when the pool has it.
-    Http {
-        /// Path and query.
-        path: String,
-        /// Host header; none: the backend's address.
-        host: Option<String>,
-        /// Good codes, both ends included.
-        codes: Vec<(u16, u16)>,
-    },
 }
 
 /// Most backends of a pool, those added at run time included.

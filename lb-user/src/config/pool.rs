@@ -1,8 +1,10 @@
-//! `[pool.NAME]` with `tls` and `health`.
+//! `[pool.NAME]` with `tls`.
 
 use super::files::Files;
+use super::health;
+use super::host::Host;
 use super::http::{balancing, persistence, resilience};
-use super::model::{HealthCheck, MAX_BACKENDS, MAX_WEIGHT, Pool, Probe};
+use super::model::{MAX_BACKENDS, MAX_WEIGHT, Pool};
 use super::problem::{Problem, Problems};
 use super::scalar;
 use super::section::{At, Section, integer, parsed};
@@ -17,8 +19,6 @@ use toml_span::value::ValueInner;
 
 /// What a deadline may be.
 pub(super) const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
-const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 
 /// A pool, and where the words stand that not every service goes with.
 pub(super) struct Parsed {
@@ -33,6 +33,7 @@ pub(super) fn pool(
     name: &At<String>,
     mut section: Section<'_>,
     problems: &mut Problems,
+    host: &Host,
     files: &mut Files<'_>,
     certificates: &mut Certificates<'_>,
 ) -> Parsed {
@@ -66,8 +67,9 @@ pub(super) fn pool(
     let persistence_section = section.section(p, "persistence");
     let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
     let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
-    let health = section.section(p, "health").and_then(|section| health(section, p));
     let multiplex = balancing::multiplex(&mut section, p, tls.is_some());
+    let of = health::Of { tls: tls.as_ref(), h2c: multiplex.h2c, proxy_version, host };
+    let health = section.section(p, "health").and_then(|one| health::health(one, &of, p, files, certificates));
     let limits = balancing::limits(section.section(p, "limits"), p);
     let (retry, retry_budget) = resilience::of_pool(section.section(p, "retry"), p);
     let hedge = resilience::hedge(&mut section, p);
@@ -156,31 +158,6 @@ fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {
     };
     section.finish(p);
     timeouts
-}
-
-fn health(mut section: Section<'_>, p: &mut Problems) -> Option<HealthCheck> {
-    let kind = section.choice(p, "type", &[("tcp", false), ("http", true)]);
-    if !section.has("type") {
-        section.missing("type", "write type = \"tcp\" or type = \"http\"");
-    }
-    let path = section.parsed(p, "path", scalar::request_path).map_or("/".into(), |at| at.value);
-    let host = section.parsed(p, "host", scalar::host_header).map(|at| at.value);
-    let codes = codes(&mut section, p, "codes");
-    if kind == Some(false) {
-        for key in ["path", "host", "codes"].into_iter().filter(|key| section.has(key)) {
-            p.push(
-                Problem::error(section.span_of(key), format!("`{key}` belongs to checks of type \"http\""))
-                    .help(format!("set type = \"http\", or remove `{key}`")),
-            );
-        }
-    }
-    let interval = section.duration(p, "interval", INTERVAL).unwrap_or(Duration::from_secs(5));
-    let timeout = section.duration(p, "timeout", CHECK_TIMEOUT).unwrap_or(Duration::from_secs(2));
-    let rise = section.integer(p, "rise", 1..=100).unwrap_or(1);
-    let fall = section.integer(p, "fall", 1..=100).unwrap_or(3);
-    section.finish(p);
-    let probe = if kind? { Probe::Http { path, host, codes } } else { Probe::Tcp };
-    Some(HealthCheck { probe, interval, timeout, rise, fall })
 }
 
 pub(super) fn codes(section: &mut Section<'_>, p: &mut Problems, key: &'static str) -> Vec<(u16, u16)> {

@@ -69,6 +69,11 @@ impl<'v> Section<'v> {
         self.table.and_then(|t| t.get(key)?.as_array()).is_some_and(|list| list.is_empty())
     }
 
+    /// Whether the key holds a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.table.is_some_and(|t| t.get(key).is_some_and(|value| value.as_table().is_some()))
+    }
+
     /// The text of a key, however it is read elsewhere.
     pub(super) fn text_of(&self, key: &str) -> Option<&'v str> {
         self.table?.get(key)?.as_str()

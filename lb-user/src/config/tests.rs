@@ -4,6 +4,7 @@ mod access_log;
 mod authorizer;
 mod clients;
 mod forward;
+mod health;
 mod limits;
 mod persistence;
 mod pool;
@@ -75,6 +76,7 @@ user = "bailey"
 worker_binary = "bin/bailey-worker"
 max_services = 16
 max_addresses = 32
+max_health_checks = 500
 log = "info,lb_user=debug"
 packet_log_sample = 100
 
@@ -156,7 +158,7 @@ fn a_good_config_is_taken_whole() {
     assert_eq!(app.tls.as_ref().unwrap().roots.len(), 1);
     let health = app.health.as_ref().unwrap();
     assert_eq!((health.rise, health.fall, health.timeout), (2, 5, Duration::from_millis(500)));
-    assert!(matches!(&health.probe, Probe::Http { codes, .. } if codes == &[(200, 200), (300, 399)]));
+    assert!(matches!(&health.probe, Probe::Http(http) if http.codes == [(200, 200), (300, 399)]));
 }
 
 #[test]
@@ -167,6 +169,7 @@ fn the_defaults_are_those_of_the_docs() {
     assert_eq!(config.edge.name, "edge");
     assert_eq!(config.edge.cpus, [0, 1]);
     assert_eq!((config.edge.max_services, config.edge.max_addresses), (1024, 16384));
+    assert_eq!(config.edge.max_health_checks, 1024);
     assert_eq!(config.admin, Admin { socket: "/run/bailey/admin.sock".into(), metrics: None });
     let service = &config.services[0];
     assert_eq!(service.timeouts.idle, Duration::from_secs(180));
@@ -176,7 +179,7 @@ fn the_defaults_are_those_of_the_docs() {
     let health = pool.health.as_ref().unwrap();
     assert_eq!((health.interval, health.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
     assert_eq!((health.rise, health.fall), (1, 3));
-    assert!(matches!(&health.probe, Probe::Http { path, codes, .. } if path == "/" && codes == &[(200, 399)]));
+    assert!(matches!(&health.probe, Probe::Http(http) if *http == HttpProbe::default()));
 }
 
 #[test]

@@ -8,12 +8,16 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Machine {
     interval: Duration,
+    down_interval: Duration,
+    /// Of an interval, either way.
+    jitter: f64,
     rise: u32,
     fall: u32,
     /// None before the first check.
     up: Option<bool>,
     /// Results in a row that speak against `up`.
     against: u32,
+    begun: Option<Instant>,
     due: Instant,
 }
 
@@ -31,7 +35,17 @@ pub struct Change {
 impl Machine {
     /// Unknown, and due at `first`.
     pub fn new(check: &HealthCheck, first: Instant) -> Self {
-        Self { interval: check.interval, rise: check.rise, fall: check.fall, up: None, against: 0, due: first }
+        Self {
+            interval: check.interval,
+            down_interval: check.down_interval.unwrap_or(check.interval),
+            jitter: f64::from(check.jitter) / 100.0,
+            rise: check.rise,
+            fall: check.fall,
+            up: None,
+            against: 0,
+            begun: None,
+            due: first,
+        }
     }
 
     /// When the next check begins.
@@ -44,13 +58,25 @@ impl Machine {
         self.up
     }
 
-    /// A check begins now; the next one is due an interval later. `jitter` is a share of the interval, -1 to 1.
-    pub fn begin(&mut self, now: Instant, jitter: f64) {
-        // A tenth either way keeps the checks of many backends apart.
-        self.due = now + self.interval.mul_f64(1.0 + jitter.clamp(-1.0, 1.0) / 10.0);
+    /// Results in a row that speak against the state, and do not change it yet.
+    pub fn against(&self) -> u32 {
+        self.against
     }
 
-    /// A check is done. The first one decides alone; after that `rise` or `fall` in a row do.
+    /// A check begins now.
+    pub fn begin(&mut self, now: Instant) {
+        self.begun = Some(now);
+    }
+
+    /// A check is done: the next one is due an interval after it began. `jitter` is -1 to 1, from one end of the leeway to the
+    /// other, and keeps the checks of many backends apart.
+    pub fn end(&mut self, now: Instant, jitter: f64) {
+        let interval = if self.up == Some(false) { self.down_interval } else { self.interval };
+        let begun = self.begun.take().unwrap_or(now);
+        self.due = begun + interval.mul_f64(1.0 + jitter.clamp(-1.0, 1.0) * self.jitter);
+    }
+
+    /// What a check found. The first one decides alone; after that `rise` or `fall` in a row do.
     pub fn record(&mut self, good: bool) -> Option<Change> {
         let needed = match (self.up, good) {
             (None, _) => 1,
@@ -78,8 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(rise: u32, fall: u32) -> HealthCheck {
-        let interval = Duration::from_secs(10);
-        HealthCheck { probe: Probe::Tcp, interval, timeout: Duration::from_secs(1), rise, fall }
+        HealthCheck { interval: Duration::from_secs(10), rise, fall, ..HealthCheck::new(Probe::Tcp) }
     }
 
     #[test]
@@ -92,6 +117,19 @@ mod tests {
         assert_eq!([machine.record(false), machine.record(false), machine.record(true)], [None; 3]);
         assert_eq!([machine.record(false), machine.record(false)], [None; 2]);
         assert_eq!(machine.record(false), Some(Change { up: false, streak: 3, needed: 3 }));
+    }
+
+    #[test]
+    fn a_backend_that_is_down_is_asked_at_its_own_interval() {
+        let down_interval = Some(Duration::from_secs(1));
+        let now = Instant::now();
+        let mut machine = Machine::new(&HealthCheck { down_interval, ..check(1, 1) }, now);
+        for (good, seconds) in [(true, 10), (false, 1), (false, 1), (true, 10)] {
+            machine.begin(now);
+            machine.record(good);
+            machine.end(now + Duration::from_millis(300), 0.0);
+            assert_eq!(machine.due() - now, Duration::from_secs(seconds), "{good}");
+        }
     }
 
     proptest! {
@@ -114,12 +152,14 @@ mod tests {
         }
 
         #[test]
-        fn the_next_check_is_an_interval_away(jitter in -3.0f64..3.0) {
+        fn the_next_check_is_an_interval_away(percent in 0u8..=50, jitter in -3.0f64..3.0) {
             let now = Instant::now();
-            let mut machine = Machine::new(&check(1, 1), now);
-            machine.begin(now, jitter);
-            let wait = machine.due() - now;
-            prop_assert!(wait >= Duration::from_secs(9) && wait <= Duration::from_secs(11));
+            let mut machine = Machine::new(&HealthCheck { jitter: percent, ..check(1, 1) }, now);
+            machine.begin(now);
+            machine.end(now, jitter);
+            let wait = (machine.due() - now).as_secs_f64();
+            let leeway = f64::from(percent) / 10.0 + 1e-6;
+            prop_assert!((wait - 10.0).abs() <= leeway, "{}", wait);
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use super::family::{Family, Labels};
 use super::{
-    families_authorizer, families_compression, families_edge, families_forward, families_http, families_life,
-    families_log, families_pool, families_routes, families_session, families_tls,
+    families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
+    families_life, families_log, families_pool, families_routes, families_session, families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -31,18 +31,24 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(families_routes::families(edge));
     all.extend(pool_families(edge));
     all.extend(families_pool::families(edge));
+    all.extend(families_health::families(edge));
     all.into_iter().filter_map(Family::finish).collect()
 }
 
 fn edge_families(edge: &State) -> Vec<Family> {
     let mut build = Family::gauge("bailey_build_info", "Release of the daemon, always 1.");
     build.add([("version", env!("CARGO_PKG_VERSION").into())], 1);
+    let mut confined =
+        Family::gauge("bailey_worker_confined", "1 where every layer of the worker's confinement is in force.");
+    if let Some(confinement) = &edge.worker.report.confinement {
+        confined.add([], u64::from(confinement.missing.is_empty()));
+    }
     let mut generation = Family::gauge("bailey_config_generation", "Generation in force.");
     generation.add([], edge.generation);
     let mut reloads = Family::counter("bailey_config_reloads_total", "Reloads of the config file, by result.");
     reloads.add([("result", "applied".into())], edge.reloads.0);
     reloads.add([("result", "refused".into())], edge.reloads.1);
-    vec![build, generation, reloads]
+    vec![build, confined, generation, reloads]
 }
 
 fn packet_families(edge: &State) -> Vec<Family> {
@@ -168,7 +174,6 @@ fn pool_families(edge: &State) -> Vec<Family> {
     let mut up = Family::gauge("bailey_backend_up", "1 when a backend's checks pass or there are none.");
     let mut states = Family::gauge("bailey_backend_state", "1 for the state in force.");
     let mut weight = Family::gauge("bailey_backend_weight", "Share of a backend.");
-    let mut checks = Family::counter("bailey_health_checks_total", "Health checks done.");
     for pool in &edge.config.pools {
         for backend in edge.overlay.effective(pool) {
             let key = (pool.name.clone(), backend.address);
@@ -180,13 +185,6 @@ fn pool_families(edge: &State) -> Vec<Family> {
             for state in [BackendState::Up, BackendState::Down, BackendState::Draining, BackendState::Disabled] {
                 let [pool, backend] = labels();
                 states.add([pool, backend, ("state", state_word(state).into())], u64::from(state == in_force));
-            }
-            if let Some(counts) = edge.checks.get(&key) {
-                let (good, bad) = counts.read();
-                for (result, count) in [("good", good), ("bad", bad)] {
-                    let [pool, backend] = labels();
-                    checks.add([pool, backend, ("result", result.into())], count);
-                }
             }
         }
     }
@@ -204,5 +202,5 @@ fn pool_families(edge: &State) -> Vec<Family> {
             failures.add([pool, backend, ("kind", kind.clone())], *count);
         }
     }
-    vec![up, states, weight, checks, active, opened, open, failures]
+    vec![up, states, weight, active, opened, open, failures]
 }

@@ -5,6 +5,7 @@ mod families_authorizer;
 mod families_compression;
 mod families_edge;
 mod families_forward;
+mod families_health;
 mod families_http;
 mod families_life;
 mod families_log;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 use tls_worker::api::{
-    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Histogram, PoolReport, Report,
-    RequestReport, ServiceReport, SessionReport, ThreadReport,
+    AccessLogReport, AuthorizerReport, BackendReport, Coding, CompressionReport, Confinement, Histogram, PoolReport,
+    Report, RequestReport, ServiceReport, SessionReport, ThreadReport,
 };
 use tokio::time::Instant;
 
@@ -20,13 +20,7 @@ use tokio::time::Instant;
 fn full() -> State {
     let backend = SocketAddr::from(([10, 0, 0, 1], 80));
     let mut config = testing::config(&["web"], [(backend, 3)].into());
-    config.pools[0].health = Some(HealthCheck {
-        probe: Probe::Tcp,
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        rise: 1,
-        fall: 1,
-    });
+    config.pools[0].health = Some(HealthCheck::new(Probe::Tcp).into());
     let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain).unwrap();
     let health = Default::default();
     let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() };
@@ -35,6 +29,7 @@ fn full() -> State {
     [0.0001, 0.3, 60.0].into_iter().for_each(|s| seconds.observe(s));
     let some = |word: &str| vec![(word.to_owned(), 2)];
     let report = Report {
+        confinement: Some(Confinement { missing: vec!["no Landlock".into()] }),
         threads: vec![ThreadReport { index: 0, cpu: Some(1), connections: 9, ..Default::default() }],
         services: vec![ServiceReport {
             service: "web".into(),
@@ -110,8 +105,9 @@ fn full() -> State {
         config: config.into(),
         warnings: [].into(),
         overlay,
-        health: [(key.clone(), HealthNote { up: false, cause: "x".into(), since: Instant::now() })].into(),
+        health: [(key.clone(), HealthNote::new(false, "x".into(), Instant::now(), None))].into(),
         checks: [(key, std::sync::Arc::new(Counts::default()))].into(),
+        checking: Default::default(),
         generation: 7,
         ids: plan.ids,
         datapath: Description::default(),

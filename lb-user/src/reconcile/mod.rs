@@ -2,6 +2,7 @@
 //! Others send it events; it plans, carries the plan out, and answers.
 
 mod agents;
+mod checking;
 mod handing;
 mod note;
 mod overlay;
@@ -20,6 +21,8 @@ mod tickets;
 
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+use checking::Checking;
+pub use checking::{HealthNote, Past};
 use handing::Handing;
 pub use handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
 pub use note::{NOTE_VERSION, Note, NoteError};
@@ -27,17 +30,16 @@ pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use recovered::Recovered;
-pub use state::{Event, FlowWay, HealthNote, Refusal, Reloaded, State, Watch};
+pub use state::{Event, FlowWay, Refusal, Reloaded, State, Watch};
 pub use tickets::KeptKeys;
 
 use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
 use crate::datapath::{Datapath, DatapathError, Description, Listener};
-use crate::health::{Counts, Key, Target, Verdict};
+use crate::health::{Gauges, Targets, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
 use crate::supervisor::{self, AbortOnPanic, Staff, WorkerHandle};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -58,9 +60,7 @@ pub struct Reconciler<D> {
     config: Arc<Config>,
     warnings: Arc<[ProblemView]>,
     overlay: Overlay,
-    health: BTreeMap<Key, HealthNote>,
-    checks: BTreeMap<Key, Arc<Counts>>,
-    targets: watch::Sender<Vec<Target>>,
+    checking: Checking,
     names: watch::Sender<ServiceIds>,
     observed: Observed,
     datapath: D,
@@ -89,15 +89,14 @@ impl<D: Datapath> Reconciler<D> {
         let overlay = recovered.overlay(&loaded.config, SystemTime::now());
         match first_state(&loaded.config, &overlay, &recovered, &mut datapath, staff, ocsp).await {
             Ok((observed, worker, keeper, listeners)) => {
+                let checking = Checking::of(recovered.health(&loaded.config));
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
-                    health: recovered.health(&loaded.config),
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
                     overlay,
-                    checks: BTreeMap::new(),
-                    targets: watch::Sender::new(Vec::new()),
+                    checking,
                     names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
@@ -110,7 +109,7 @@ impl<D: Datapath> Reconciler<D> {
                     handing: Handing::default(),
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
-                reconciler.retarget();
+                reconciler.checking.retarget(&reconciler.config, &reconciler.overlay);
                 reconciler.retarget_files();
                 reconciler.note_tickets();
                 reconciler.tell_note().await;
@@ -136,8 +135,13 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// What is to be checked.
-    pub fn targets(&self) -> watch::Receiver<Vec<Target>> {
-        self.targets.subscribe()
+    pub fn targets(&self) -> watch::Receiver<Arc<Targets>> {
+        self.checking.targets()
+    }
+
+    /// Where the agent of checks tells how busy it is.
+    pub fn checking(&self) -> Arc<Gauges> {
+        Arc::clone(&self.checking.gauges)
     }
 
     /// Where access logs go.
@@ -227,7 +231,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
-        let health = self.health(&config);
+        let health = self.checking.health(&config);
         let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
         let plan = plan(intent, &self.observed)?;
         self.execute(plan).await?;
@@ -238,7 +242,7 @@ impl<D: Datapath> Reconciler<D> {
         self.config = config;
         self.overlay = overlay;
         self.behind = false;
-        self.retarget();
+        self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
         }
@@ -298,14 +302,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// What the checks say holds, whether the worker can be told now or later.
     async fn heed(&mut self, verdicts: impl Iterator<Item = Verdict>) {
-        for Verdict { pool, address, up, cause } in verdicts {
-            let key = (pool, address);
-            if !self.checks.contains_key(&key) {
-                continue;
-            }
-            tracing::info!(pool = key.0, backend = %address, up, cause, "backend");
-            self.health.insert(key, HealthNote { up, cause, since: Instant::now() });
-        }
+        self.checking.heed(verdicts);
         self.catch_up().await;
     }
 
@@ -316,41 +313,6 @@ impl<D: Datapath> Reconciler<D> {
             tracing::warn!(%error, "not carried out yet; it is tried again when the worker answers");
             self.behind = true;
         }
-    }
-
-    /// What the checks say of pools that this config has checked.
-    fn health(&self, config: &Config) -> Health {
-        let checked = |(pool, _): &Key| config.pool(pool).is_some_and(|pool| pool.health.is_some());
-        self.health.iter().filter(|(key, _)| checked(key)).map(|(key, note)| (key.clone(), note.up)).collect()
-    }
-
-    /// Have the agent check what there is, and forget what it said of what is gone.
-    fn retarget(&mut self) {
-        let mut targets = Vec::new();
-        for pool in &self.config.pools {
-            let Some(check) = &pool.health else { continue };
-            for backend in self.overlay.effective(pool) {
-                let key = (pool.name.clone(), backend.address);
-                targets.push(Target {
-                    pool: pool.name.clone(),
-                    address: backend.address,
-                    check: check.clone(),
-                    tls: pool.tls.clone(),
-                    proxy_version: pool.proxy_version,
-                    counts: self.checks.get(&key).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        self.checks = targets.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
-        self.health.retain(|key, _| self.checks.contains_key(key));
-        let same = |a: &Target, b: &Target| (&a.pool, a.address) == (&b.pool, b.address) && a.asks_like(b);
-        self.targets.send_if_modified(|before| {
-            let changed = before.len() != targets.len() || !before.iter().zip(&targets).all(|(a, b)| same(a, b));
-            if changed {
-                *before = targets;
-            }
-            changed
-        });
     }
 
     async fn close(self, grace: Duration) -> Result<(), DatapathError> {

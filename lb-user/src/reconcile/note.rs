@@ -121,7 +121,7 @@ impl HealthMark {
         // A clock that was set back makes it new, not older than time.
         let age = Duration::from_secs(seconds(now).saturating_sub(self.since));
         let since = instant.checked_sub(age).unwrap_or(instant);
-        ((self.pool.clone(), self.backend), HealthNote { up: self.up, cause: self.cause.clone(), since })
+        ((self.pool.clone(), self.backend), HealthNote::new(self.up, self.cause.clone(), since, None))
     }
 }
 
@@ -137,7 +137,7 @@ impl<D: Datapath> Reconciler<D> {
             edge: self.config.edge.name.clone(),
             generation: self.observed.generation,
             ids: self.observed.ids.clone(),
-            health: self.health.iter().map(|(key, note)| HealthMark::of(key, note)).collect(),
+            health: self.checking.notes.iter().map(|(key, note)| HealthMark::of(key, note)).collect(),
             tickets: Some(self.keeper.kept_keys()),
             datapath: self.datapath.note(),
         }

@@ -1,6 +1,7 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
 use super::agents::{Refreshed, TlsNotes};
+use super::checking::HealthNote;
 use super::handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
 use super::overlay::{ChangeError, Overlay, PoolChange};
 use super::plan::{PlanError, ServiceIds};
@@ -8,7 +9,7 @@ use super::prefixes::PrefixChange;
 use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
-use crate::health::{Counts, Key};
+use crate::health::{Counts, Gauges, Key};
 use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::BTreeMap;
@@ -18,17 +19,6 @@ use std::time::Duration;
 use tls_worker::api::ClearSessions;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
-
-/// What the checks of a backend said last.
-#[derive(Debug, Clone)]
-pub struct HealthNote {
-    /// Up or down.
-    pub up: bool,
-    /// For people.
-    pub cause: String,
-    /// Since when it is so.
-    pub since: Instant,
-}
 
 /// The edge at one moment.
 #[derive(Debug, Clone)]
@@ -45,6 +35,8 @@ pub struct State {
     pub health: BTreeMap<Key, HealthNote>,
     /// Checks done.
     pub checks: BTreeMap<Key, Arc<Counts>>,
+    /// How busy the agent of checks is.
+    pub checking: Arc<Gauges>,
     /// What the worker serves by.
     pub generation: u64,
     /// Service ids.

@@ -1,7 +1,8 @@
 //! The process at the other end of a control socket: a child, or one that an earlier control plane started.
 
+use crate::privileges;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
@@ -63,8 +64,9 @@ impl Life {
 
     pub(super) fn kill(&mut self) {
         let _ = match &mut self.process {
-            Kind::Child(child) => child.start_kill(),
-            Kind::Stranger(fd) => pidfd_send_signal(fd, Signal::KILL).map_err(io::Error::from),
+            // None: it has ended, and was waited for.
+            Kind::Child(child) => child.id().map_or(Ok(()), |pid| privileges::signal(pid, Signal::KILL)),
+            Kind::Stranger(fd) => privileges::signal_by(fd, Signal::KILL),
         };
     }
 }

@@ -8,6 +8,7 @@ use super::{Sessions, WorkerError};
 use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::Questions;
+use crate::privileges;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -64,10 +65,9 @@ impl Process {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
         // A group of its own: an interrupt from the terminal is for us, and we drain it.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
-        let mut command = tokio::process::Command::from(command);
-        let child = command.spawn().map_err(WorkerError::Spawn)?;
+        let command = tokio::process::Command::from(command);
         // The command holds the worker's end: while it stood, the worker's death would not close the socket.
-        drop(command);
+        let child = privileges::spawn(command).map_err(WorkerError::Spawn)?;
         ours.set_nonblocking(true).map_err(WorkerError::Spawn)?;
         let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
         let (tx, events) = mpsc::channel(16);

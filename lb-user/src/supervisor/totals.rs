@@ -81,6 +81,7 @@ type Histograms = fn(&Histogram, &Histogram) -> Histogram;
 /// Two reports, matched by key; what only one of them has is matched with nothing.
 fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, gauges: Gauges) -> Report {
     Report {
+        confinement: b.confinement.clone().or_else(|| a.confinement.clone()),
         threads: matched(
             &a.threads,
             &b.threads,
@@ -271,6 +272,7 @@ mod tests {
         let mut seconds = Histogram::default();
         (0..connections).for_each(|_| seconds.observe(0.001));
         Report {
+            confinement: None,
             threads: vec![ThreadReport { connections, connections_active: active, ..Default::default() }],
             services: vec![ServiceReport {
                 service: "web".into(),

@@ -1,6 +1,7 @@
 //! The side that hands over.
 
 use super::words::{HANDOVER_VERSION, Offer, ToNew, ToOld};
+use crate::privileges;
 use crate::reconcile::{Event, Handed, UpgradeError, UpgradeRequest, Upgraded};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
@@ -103,7 +104,7 @@ fn launch(program: &Path, config: &Path) -> std::io::Result<(Child, UnixStream)>
     command.args(["run", "--take-over", "--config"]).arg(config);
     // A group of its own, as it outlives this process.
     command.stdin(Stdio::from(OwnedFd::from(theirs))).process_group(0);
-    let child = tokio::process::Command::from(command).spawn()?;
+    let child = privileges::spawn_successor(command.into())?;
     ours.set_nonblocking(true)?;
     Ok((child, UnixStream::from_std(ours)?))
 }

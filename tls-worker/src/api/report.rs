@@ -3,6 +3,7 @@
 //! Counters are keyed by name, so that they outlive a snapshot that renumbers.
 
 use super::compression::Coding;
+use super::confinement::Confinement;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -44,6 +45,9 @@ impl Histogram {
 /// Counters of one worker process.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// What keeps the process from the rest of the host; one of an older release does not say.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
     /// One entry for each thread that answered in time.
     pub threads: Vec<ThreadReport>,
     /// By service, summed over threads.

@@ -47,8 +47,8 @@ pub(crate) struct UpstreamConfigs {
 impl UpstreamIdentity {
     /// Configurations for a thread.
     pub(crate) fn for_thread(&self) -> UpstreamConfigs {
-        let alpn = self.source.alpn.iter().map(String::as_str);
-        let http1 = self.for_probe();
+        let alpn = self.alpn();
+        let http1 = self.with_alpn([HTTP_11].into_iter());
         let requests = match self.speaks_http2() {
             true => self.with_alpn(alpn.clone()),
             false => http1.clone(),
@@ -56,9 +56,18 @@ impl UpstreamIdentity {
         UpstreamConfigs { requests, http1, streams: self.with_alpn(alpn) }
     }
 
-    /// A configuration for whoever speaks HTTP/1.1 alone.
-    pub fn for_probe(&self) -> Arc<ClientConfig> {
-        self.with_alpn([HTTP_11].into_iter())
+    /// A configuration for checks that speak one of these protocols. Every handshake is a whole one, so that each verifies
+    /// the backend anew.
+    pub fn for_checks<'a>(&self, alpn: impl Iterator<Item = &'a str>) -> Arc<ClientConfig> {
+        let mut config = self.config.clone();
+        config.alpn_protocols = alpn.map(|name| name.as_bytes().to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+
+    /// What the pool offers by ALPN.
+    pub fn alpn(&self) -> impl Iterator<Item = &str> + Clone {
+        self.source.alpn.iter().map(String::as_str)
     }
 
     fn with_alpn<'a>(&self, names: impl Iterator<Item = &'a str>) -> Arc<ClientConfig> {

@@ -47,6 +47,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("traceroute", &["traceroute"]),
     tool("dig", &["bind9-dnsutils", "dnsutils"]),
     tool("dnsmasq", &["dnsmasq-base"]),
+    tool("slapd", &["slapd"]),
     tool("nft", &["nftables"]),
 ];
 

@@ -131,6 +131,8 @@ pub struct FileContents {
     pub(in crate::config) crls: BTreeMap<PathBuf, Arc<[Der]>>,
     /// Keys of sessions' cookies, by path.
     pub(in crate::config) session_keys: BTreeMap<PathBuf, Arc<[Secret]>>,
+    /// Passwords of health checks, by path; one each.
+    pub(in crate::config) passwords: BTreeMap<PathBuf, Arc<[Secret]>>,
     /// The host's own roots, once they were asked for.
     pub(in crate::config) system: Option<Arc<[Der]>>,
 }

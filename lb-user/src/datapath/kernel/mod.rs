@@ -111,6 +111,11 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    pub fn prepare() -> Result<(), DatapathError> {
+        pins::mount()
+    }
+
     /// Load, pin and attach everything; no service yet. On an error everything is taken out again. Of what is inherited
     /// nothing is gone on with: it is taken out, and made anew. An edge that is still alive is not touched, and this is
     /// refused.

@@ -94,7 +94,8 @@ fn file_name(name: &str) -> String {
     name.replace('.', "+")
 }
 
-fn mount() -> Result<(), DatapathError> {
+/// Have the BPF file system where it belongs.
+pub(super) fn mount() -> Result<(), DatapathError> {
     let mounted = rustix::fs::statfs(ROOT).map_err(|e| failed(format!("look at {ROOT}"), &io::Error::from(e)))?;
     if mounted.f_type as i64 == BPF_FS_MAGIC {
         return Ok(());

@@ -1,20 +1,14 @@
-//! The process that reads hostile bytes has nothing to give away.
+//! A worker in the lab, while it serves: it has nothing to give away.
 
 use std::os::unix::fs::MetadataExt;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::client::Protocol;
 use lb_tests::edge::Edge;
-use lb_tests::harness::{lab, main as run};
 use lb_tests::lab::{Lab, VIP4};
 use lb_tests::wait::{PATIENCE, wait_for};
 
-fn main() -> ExitCode {
-    run(vec![lab("the_worker_is_an_unprivileged_user_with_no_capability_and_no_bpf", unprivileged)])
-}
-
-fn unprivileged() -> Result<()> {
+pub(crate) fn unprivileged() -> Result<()> {
     let lab = Lab::new(1)?;
     let _backends = lab.start_backends()?;
     let edge = Edge::start(&lab, &lab.site("", ""))?;
@@ -34,11 +28,20 @@ fn unprivileged() -> Result<()> {
         ensure!(field("Uid:")?.iter().all(|id| *id == nobody.trim()), "{:?}", field("Uid:")?);
         ensure!(field("Gid:")?.iter().all(|id| id != "0"), "{:?}", field("Gid:")?);
         ensure!(field("Groups:")?.iter().all(|id| id != "0"), "{:?}", field("Groups:")?);
-        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
             ensure!(field(set)? == ["0000000000000000"], "{set} {:?}", field(set)?);
         }
         ensure!(field("NoNewPrivs:")? == ["1"]);
+        // By a filter.
+        ensure!(field("Seccomp:")? == ["2"]);
     }
+    // Landlock cannot be seen from outside: the worker says what its kernel said.
+    let said = wait_for("the worker's word", PATIENCE, || {
+        let status = edge.json(&["status"]).ok()?;
+        status["worker"]["unconfined"].as_array().cloned()
+    })?;
+    ensure!(said.is_empty(), "{said:?}");
+    ensure!(edge.metrics()?.sum("bailey_worker_confined", &[]) == 1.0);
     // Keys stay in its memory: what may not be dumped may not be traced either, and proc(5) gives its files to root.
     let owner = std::fs::metadata(format!("/proc/{worker}/environ"))?.uid();
     ensure!(owner == 0, "the worker's memory may be looked into: its files in /proc belong to {owner}");

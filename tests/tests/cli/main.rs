@@ -1,5 +1,8 @@
 //! Every verb of the command line: a table for people, JSON for programs, an exit code for scripts.
 
+mod terminal;
+mod tools;
+
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_tests::client::Protocol;
 use lb_tests::edge::{Edge, cli_command};
-use lb_tests::harness::{lab, main as run, plain};
+use lb_tests::harness::{lab, main as run, plain, with};
 use lb_tests::lab::{Lab, VIP4};
 use lb_tests::need::binary;
 use lb_tests::wait::{PATIENCE, wait_for};
@@ -25,9 +28,19 @@ fn main() -> ExitCode {
         lab("wrong_arguments_exit_2_and_refused_ones_1", wrong),
         lab("rules_are_added_listed_and_removed", rules),
         lab("watch_refuses_what_is_not_there", watch),
+        plain("a_doctor_looks_at_host_config_and_daemon", tools::of_sockets),
+        lab("a_doctor_has_the_kernel_take_the_programs", tools::of_the_kernel),
+        lab("top_tells_what_happens_a_second", tools::top),
+        plain("a_trace_tells_the_way_of_a_request_and_where_it_ends", tools::trace),
+        lab("a_trace_goes_on_with_what_is_dropped", tools::trace_live),
         plain("without_a_daemon_the_error_names_the_socket", no_daemon),
         plain("completions_are_written_for_the_usual_shells", completions),
         plain("help_and_version_are_there", help),
+        plain("a_manual_page_is_written_for_each_verb", terminal::manual),
+        plain("colours_are_for_terminals_and_for_who_asks_for_them", terminal::colours),
+        with("a_terminal_has_colours_and_is_written_over", &["script"], terminal::a_terminal),
+        plain("what_is_watched_comes_again_until_the_daemon_ends", terminal::again),
+        plain("whoever_reads_no_further_is_no_error", terminal::no_reader),
     ])
 }
 
