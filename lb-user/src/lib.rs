@@ -27,6 +27,7 @@ pub mod datapath;
 pub mod files;
 pub mod health;
 pub mod metrics;
+pub mod names;
 pub mod ocsp;
 pub mod privileges;
 pub mod reconcile;

@@ -8,11 +8,12 @@ mod before;
 mod signals;
 
 use crate::admin::{self, AdminSocket, HandOn, SocketError};
-use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Severity};
+use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
 use crate::datapath::{Datapath, DatapathError, Inherited, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::files::FilesAgent;
 use crate::health;
 use crate::metrics;
+use crate::names::{self, NamesAgent};
 use crate::ocsp;
 use crate::reconcile::{Event, Reconciler, Recovered, Refusal, UpgradeError, UpgradeRequest, Upgraded};
 use crate::supervisor::{self, LaunchError, Places, Staff};
@@ -180,6 +181,9 @@ async fn begin<D: Datapath>(
         None => None,
     };
     let threads = (0..).zip(&edge.cpus).map(|(index, cpu)| ThreadInfo { index, cpu: Some(*cpu) }).collect();
+    let resolved = Resolved::first(&loaded.config).await;
+    let loaded = Loaded { config: loaded.config.resolved(&resolved), ..loaded };
+    let edge = &loaded.config.edge;
     let datapath = open(&loaded.config, before.inherited()).await?;
     let recovered = before.recovered(Recovered::default());
     let staff = Staff {
@@ -198,6 +202,7 @@ async fn begin<D: Datapath>(
     let (worker_side, ocsp) = ocsp::channel(&counts);
     let link = (worker_side, Arc::clone(&counts));
     let reconciler = Reconciler::start(path, loaded, recovered, datapath, staff, link).await?;
+    let reconciler = reconciler.with_names(resolved);
     Ok(Begun { reconciler, signals, socket, hand_on, metrics, counts, ocsp, old, drain })
 }
 
@@ -236,6 +241,13 @@ impl<D: Datapath> Begun<D> {
             store: reconciler.staple_store(),
             counts,
         };
+        let names = NamesAgent {
+            lookup: names::Dns::new(&reconciler.wanted_names().borrow().rules),
+            wanted: reconciler.wanted_names(),
+            events: events.clone(),
+            notes: reconciler.name_notes(),
+            store: reconciler.name_store(),
+        };
         let logs = reconciler.access_logs();
         let files = FilesAgent { watched: reconciler.watched(), events: events.clone() };
         let mut wishes = reconciler.wishes();
@@ -246,6 +258,7 @@ impl<D: Datapath> Begun<D> {
         servers.spawn(ocsp::ClientAgent::new(ocsp::Responders, ocsp).run());
         servers.spawn(staples.run());
         servers.spawn(files.run());
+        servers.spawn(names.run());
         servers.spawn(admin::serve(socket, events.clone()));
         if let Some(listener) = metrics {
             servers.spawn(metrics::serve(listener, events.clone()));

@@ -19,6 +19,11 @@ pub const fn lab(name: &'static str, work: fn() -> Result<()>) -> Test {
     Test { name, need: Need::Lab, work }
 }
 
+/// A test that needs a room.
+pub const fn room(name: &'static str, work: fn() -> Result<()>) -> Test {
+    Test { name, need: Need::Room, work }
+}
+
 /// A test that an ordinary user can run.
 pub const fn plain(name: &'static str, work: fn() -> Result<()>) -> Test {
     Test { name, need: Need::Nothing, work }

@@ -10,6 +10,7 @@
 //! | [`lines`] | servers that say who they are, and connections that ask again and again |
 //! | [`process`] | a process that is ended and whose output is kept |
 //! | [`here`] | an edge on loopback, for what happens above TCP |
+//! | [`room`] | a machine inside this one, with a systemd of its own |
 //! | [`edge`] | `bailey run` and its command line |
 //! | [`backend`] | a server that records what it is asked |
 //! | [`client`] | HTTP/1.1, HTTP/2 and WebSocket over TLS |
@@ -51,4 +52,5 @@ pub mod privilege;
 pub mod process;
 pub mod programs;
 pub mod random;
+pub mod room;
 pub mod wait;

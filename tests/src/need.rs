@@ -15,6 +15,8 @@ pub enum Need {
     Python(&'static str),
     /// Root, network namespaces, BPF, the tools of `cargo xtask setup`.
     Lab,
+    /// Root, overlays, Debian's package tools, systemd.
+    Room,
 }
 
 impl Need {
@@ -30,6 +32,7 @@ impl Need {
             Need::Python(module) => {
                 return (!has_module(module)).then(|| format!("Python's `{module}` (cargo xtask setup installs it)"));
             }
+            Need::Room => return missing_for_room().or_else(|| absent(&["dpkg-deb", "deb-systemd-helper", "unshare"])),
             Need::Lab => {}
         }
         if !rustix::process::geteuid().is_root() {
@@ -42,6 +45,19 @@ impl Need {
             .or_else(|| absent(&["iperf3", "traceroute", "dig", "dnsmasq"]))
             .or_else(|| crate::netns::try_namespaces().err().map(|error| format!("network namespaces: {error:#}")))
     }
+}
+
+fn missing_for_room() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root (a room is made of mounts)".into());
+    }
+    let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if let Some(kind) =
+        ["overlay", "cgroup2", "bpf"].iter().find(|kind| !kinds.lines().any(|line| line.ends_with(*kind)))
+    {
+        return Some(format!("file systems of the kind `{kind}`"));
+    }
+    (!Path::new(crate::room::SYSTEMD).is_file()).then(|| "systemd (apt install systemd)".into())
 }
 
 /// Where a program of this name is.

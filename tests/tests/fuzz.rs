@@ -309,3 +309,30 @@ fn chunks(bytes: &[u8]) -> Option<usize> {
         _ => None,
     }
 }
+
+/// What backends answer health checks with: whatever it is, a check ends with a finding, and what is not whole is waited for.
+#[test]
+fn health_answers() {
+    use lb_user::config::DnsProbe;
+    use lb_user::health::probe::answers::{Search, dns, grpc, ldap};
+    const LDAP: &[u8] = include_bytes!("__fuzz__/health_answers/corpus/ldap-bind");
+    const DNS: &[u8] = include_bytes!("__fuzz__/health_answers/corpus/dns-a");
+    let probe = |expect: Option<&str>| DnsProbe {
+        tcp: false,
+        name: "app.test".into(),
+        record: "A".into(),
+        expect: expect.map(str::to_owned),
+    };
+    assert_eq!(ldap(LDAP), Some((true, "LDAP bind".into())));
+    assert!(dns(DNS, 0x1234, &probe(Some("192.0.2.7"))).unwrap().0);
+    bolero::check!().for_each(|input: &[u8]| {
+        if let Some(answer) = ldap(input) {
+            // More bytes behind a message change nothing.
+            assert_eq!(ldap(&[input, b"\x30\x00"].concat()), Some(answer));
+        }
+        let _ = (dns(input, 0x1234, &probe(None)), grpc(Some(b"0"), input), grpc(Some(input), b""));
+        let mut search = Search::new(b"needle");
+        input.chunks(3).for_each(|part| search.take(part));
+        assert_eq!(search.found(), input.windows(6).any(|window| window == b"needle"));
+    });
+}

@@ -21,9 +21,11 @@ use crate::upstream::Maglev;
 use crate::vars::Template;
 use http::HeaderName;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::ServerName;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What clients may never send, whether a route uses it or not (RFC 9440, 4).
 const RFC_9440: [HeaderName; 2] =
@@ -113,6 +115,7 @@ pub(crate) struct CompiledPool {
     pub(crate) hedge: Option<Hedge>,
     pub(crate) outliers: Option<Outliers>,
     pub(crate) pinning: Option<Arc<Pinning>>,
+    pub(crate) drain_timeout: Option<Duration>,
 }
 
 impl Compiled {
@@ -314,6 +317,9 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         if !seen.insert(backend.address) {
             return Err(wrong(format!("backend {} is there twice", backend.address)));
         }
+        if let Some(name) = backend.server_name.as_ref().filter(|name| ServerName::try_from(name.as_str()).is_err()) {
+            return Err(wrong(format!("backend {}: {name:?} is no name of a server", backend.address)));
+        }
     }
     let last = last.pools.iter().find(|p| *p.name == pool.name);
     let pinning = Pinning::new(&pool, tickets, last.and_then(|p| p.pinning.as_deref())).map_err(wrong)?;
@@ -345,6 +351,7 @@ fn compile_pool(pool: api::Pool, tickets: &TicketKeys, last: &Compiled) -> Resul
         hedge: pool.hedge,
         outliers: pool.outliers,
         pinning: pinning.map(Arc::new),
+        drain_timeout: pool.drain_timeout,
     })
 }
 

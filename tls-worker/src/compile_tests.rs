@@ -32,6 +32,8 @@ fn snapshot(generation: u64, certificates: Vec<Certificate>) -> Snapshot {
                 weight: 1,
                 state: BackendState::Up,
                 role: BackendRole::default(),
+                server_name: None,
+                drain_timeout: None,
             }],
             timeouts: BackendTimeouts { connect: second, response: second, idle: second, keepalive: second },
             max_idle_per_thread: 4,

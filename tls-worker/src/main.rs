@@ -14,6 +14,8 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
+    // It was started through a descriptor, whose number would be its name.
+    rustix::thread::set_name(c"bailey-worker").context("name")?;
     refuse_root()?;
     keep_memory_private()?;
     raise_open_files();

@@ -1,4 +1,4 @@
-//! Everything a person types to develop Bailey: `cargo xtask setup`, `demo`, `test`, `lint`, `soak`, `bench`.
+//! Everything a person types to develop Bailey: `cargo xtask setup`, `demo`, `test`, `lint`, `soak`, `bench`, `dist`.
 //!
 //! It knows no other crate of the workspace: what it runs, it runs as a child process whose output is streamed.
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 mod bench;
 mod child;
 mod demo;
+mod dist;
 mod lint;
 mod setup;
 mod soak;
@@ -37,6 +38,8 @@ enum Verb {
     Soak(soak::Args),
     /// Measure beside nginx and HAProxy, and the packet path beside an empty program
     Bench(bench::Args),
+    /// Make a Debian package
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run().map(|()| true),
         Verb::Soak(args) => soak::run(&args).map(|()| true),
         Verb::Bench(args) => bench::run(&args).map(|()| true),
+        Verb::Dist(args) => dist::run(&args).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

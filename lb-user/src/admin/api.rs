@@ -249,6 +249,9 @@ pub struct PoolView {
     pub tls: Option<String>,
     /// Backends.
     pub backends: Vec<BackendView>,
+    /// Names that stand for some of them.
+    #[serde(default)]
+    pub names: Vec<NameView>,
     /// Backends that the file has and an operator removed.
     pub removed: Vec<SocketAddr>,
 }
@@ -270,8 +273,26 @@ pub struct BackendView {
     pub cause: Option<String>,
     /// Since the checks say so.
     pub since_seconds: Option<u64>,
+    /// The name that it was found by; none: the file or an operator says its address.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Requests and tunnels in flight.
     pub active: u64,
+    /// Of these, tunnels.
+    #[serde(default)]
+    pub tunnels: u64,
+    /// Of a backend that drains: entries of the pool's persistence that lead here; none: there is no table of them.
+    #[serde(default)]
+    pub sessions: Option<u64>,
+    /// Until what is in flight is cut; none: it does not drain, or has drained.
+    #[serde(default)]
+    pub drain_seconds: Option<u64>,
+    /// Requests that were cut at the end of a drain.
+    #[serde(default)]
+    pub cut_requests: u64,
+    /// The same of tunnels.
+    #[serde(default)]
+    pub cut_tunnels: u64,
     /// Connections open.
     pub connections_open: u64,
     /// Requests answered.
@@ -287,6 +308,25 @@ pub struct BackendView {
     /// Checks, answers and operators put together.
     #[serde(flatten)]
     pub standing: StandingView,
+}
+
+/// A name that stands for the addresses that DNS has for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NameView {
+    /// With its port.
+    pub name: String,
+    /// In force.
+    pub addresses: Vec<IpAddr>,
+    /// Since DNS last said something about it.
+    pub answered_seconds: Option<u64>,
+    /// Until it is looked up again.
+    pub next_seconds: Option<u64>,
+    /// Since when lookups fail.
+    pub failing_seconds: Option<u64>,
+    /// Why the last one did.
+    pub error: Option<String>,
+    /// Since when DNS says that it has no address.
+    pub empty_seconds: Option<u64>,
 }
 
 /// A change of a pool.

@@ -18,6 +18,7 @@ pub mod view;
 pub mod view_certificates;
 mod view_forward;
 mod view_health;
+mod view_names;
 mod view_top;
 mod watch;
 

@@ -112,11 +112,16 @@ impl From<Refusal> for Refused {
             Refusal::Config(_) => Some("nothing changed; mend the file, and try it first: bailey check --config FILE"),
             Refusal::Restart(_) | Refusal::Worker(_) | Refusal::Datapath(_) => Some("nothing changed"),
             Refusal::Plan(_) => Some("nothing changed"),
+            Refusal::Unresolved { .. } => {
+                Some("nothing changed; see what DNS says, and [dns]; `backends = []` has none")
+            }
             Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => None,
         };
         let code = match &refusal {
             Refusal::Change(_) | Refusal::Unfiltered => StatusCode::CONFLICT,
-            Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Config(_) | Refusal::Restart(_) | Refusal::Plan(_) | Refusal::Unresolved { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
             Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -2,8 +2,11 @@
 
 use super::api::{MAX_SESSIONS_LISTED, SESSIONS_LISTED, SessionList, SessionRow};
 use super::server::Refused;
+use crate::config::Pool;
 use crate::reconcile::State;
 use hyper::StatusCode;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use tls_worker::api::PersistBy;
 
 /// The pool's persistence has a table, or is none of them.
@@ -19,6 +22,15 @@ pub(super) fn known(edge: &State, name: &str) -> Result<(), Refused> {
         Some(_) => return Ok(()),
     };
     Err(Refused::new(StatusCode::CONFLICT, format!("pool {name:?} {error}"), Some(hint)))
+}
+
+/// How many clients of a pool are known to be with each of these backends; none: its persistence has no table.
+pub(super) fn leading_to(edge: &State, pool: &Pool, backends: &[SocketAddr]) -> BTreeMap<SocketAddr, u64> {
+    let table = pool.persistence.as_ref().is_some_and(|persistence| !matches!(persistence.by, PersistBy::Cookie(_)));
+    if !table || backends.is_empty() {
+        return BTreeMap::new();
+    }
+    backends.iter().copied().zip(edge.worker.sessions.count(&pool.name, backends)).collect()
 }
 
 /// `query`: `limit=N` and `after=KEY`.

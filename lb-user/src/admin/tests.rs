@@ -34,7 +34,7 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
         while let Some(event) = asked.recv().await {
             match event {
                 Event::Query { reply, .. } => drop(reply.send(testing::state(BACKEND.parse().unwrap()))),
-                Event::Pool { change: PoolChange::Drain, reply, .. } => drop(reply.send(Ok(9))),
+                Event::Pool { change: PoolChange::Drain { .. }, reply, .. } => drop(reply.send(Ok(9))),
                 Event::Pool { pool, reply, .. } => {
                     let _ = reply.send(Err(Refusal::Change(ChangeError::NoPool(pool))));
                 }
@@ -43,7 +43,7 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
                 Event::Refresh { reply } => {
                     let _ = reply.unwrap().send(Ok(refreshed()));
                 }
-                Event::Staple { .. } => {}
+                Event::Staple { .. } | Event::Resolved { .. } => {}
                 Event::Flow { reply, .. } => drop(reply.send(None)),
                 Event::Prefix { reply, .. } => drop(reply.send(Err(Refusal::Unfiltered))),
                 Event::Watch { reply } => {
@@ -92,7 +92,7 @@ async fn what_is_asked_is_answered() {
     let pool: PoolView = client.get("/v1/pools/p").await.unwrap();
     let address: SocketAddr = BACKEND.parse().unwrap();
     assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
-    let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain)).await.unwrap();
+    let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain { seconds: None })).await.unwrap();
     assert_eq!(changed.generation, 9);
     let list: SessionList = client.get("/v1/sessions/p?limit=7&after=a").await.unwrap();
     assert_eq!((list.total, list.sessions.len()), (0, 0));

@@ -5,9 +5,10 @@ use super::view_certificates as tls_view;
 use super::view_forward as forward;
 pub use super::view_forward::{MAX_RULES_SHOWN, rules};
 use super::view_health as health;
+use super::{sessions, view_names};
 use crate::config::Pool;
 use crate::datapath::Protocol;
-use crate::reconcile::{State, state};
+use crate::reconcile::{Mark, State, state};
 use crate::supervisor::SeatView;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
@@ -32,6 +33,7 @@ pub fn status(edge: &State) -> Status {
             troubles.extend(health::troubles(pool, view));
         }
     }
+    troubles.extend(view_names::troubles(edge));
     troubles.extend(forward::troubles(edge));
     troubles.extend(tls_view::troubles(edge, SystemTime::now()));
     let process = |seat: &SeatView| ProcessStatus {
@@ -179,9 +181,11 @@ fn service_row(edge: &State, service: &api::Service) -> ServiceRow {
 
 fn pool_view(edge: &State, pool: &Pool) -> PoolView {
     let removed = edge.overlay.removed(pool);
-    let backends: Vec<_> = edge
-        .overlay
-        .effective(pool)
+    let effective = edge.overlay.effective(pool);
+    let draining: Vec<SocketAddr> =
+        effective.iter().filter(|backend| backend.mark == Mark::Draining).map(|backend| backend.address).collect();
+    let sessions = sessions::leading_to(edge, pool, &draining);
+    let backends: Vec<_> = effective
         .into_iter()
         .map(|backend| {
             let key = (pool.name.clone(), backend.address);
@@ -203,7 +207,13 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 .into(),
                 cause: note.map(|note| note.cause.clone()),
                 since_seconds: note.map(|note| note.since.elapsed().as_secs()),
+                name: pool.name_of(&backend.address).map(ToString::to_string),
                 active: report.map_or(0, |r| r.active),
+                tunnels: report.map_or(0, |r| r.tunnels),
+                sessions: sessions.get(&backend.address).copied(),
+                drain_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
+                cut_requests: report.map_or(0, |r| r.cut_requests),
+                cut_tunnels: report.map_or(0, |r| r.cut_tunnels),
                 connections_open: report.map_or(0, |r| r.connections_open),
                 requests: ours.map(|r| r.seconds.count()).sum(),
                 failures: report.map_or(0, |r| r.failures.iter().map(|(_, n)| n).sum()),
@@ -233,6 +243,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
         health: pool.health.as_ref().map(|check| check.words()),
         tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
+        names: view_names::names(edge, pool),
         removed,
     }
 }

@@ -265,28 +265,29 @@ pub(super) enum PoolVerb {
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
         weight: Option<u16>,
     },
-    /// Remove a backend; requests in flight go on
+    /// Remove a backend; what is in flight has the pool's `drain_timeout`
     Remove {
         #[command(flatten)]
         at: At,
     },
-    /// No new request to a backend; requests in flight go on
+    /// No new request to a backend; what is in flight has its time, and is cut then
     Drain {
         #[command(flatten)]
         at: At,
-        /// Wait until no request is in flight, and forwarded services have sent it nothing for two seconds
+        /// Wait until nothing is in flight, and forwarded services have sent it nothing for two seconds; tell what is left
         #[arg(long)]
         wait: bool,
-        /// Seconds to wait at the most
-        #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
-        timeout: Duration,
+        /// What is in flight is cut after so long, such as 30s or 5m; a number alone is seconds [default: the pool's
+        /// `drain_timeout`]
+        #[arg(long, value_name = "TIME", value_parser = drain_time)]
+        timeout: Option<Duration>,
     },
     /// Requests to a backend again, after drain or disable
     Enable {
         #[command(flatten)]
         at: At,
     },
-    /// No request to a backend
+    /// No request to a backend, not even of clients that are kept; what is in flight has the pool's `drain_timeout`
     Disable {
         #[command(flatten)]
         at: At,
@@ -340,8 +341,13 @@ fn vip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse().map(Duration::from_secs).map_err(|_| "write whole seconds".into())
+/// At most a day; 0: at once.
+fn drain_time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => period(text)?,
+    };
+    (time <= Duration::from_secs(86_400)).then_some(time).ok_or_else(|| "a drain takes a day at the most".into())
 }
 
 /// The daemon's answer must come before the command line gives up.

@@ -9,6 +9,7 @@ mod cert;
 mod daemon;
 mod decap;
 mod doctor;
+mod drain;
 mod live;
 mod man;
 mod route;
@@ -20,6 +21,7 @@ mod table_cert;
 mod table_certificates;
 mod table_forward;
 mod table_health;
+mod table_names;
 #[cfg(test)]
 mod tests;
 mod top;

@@ -1,7 +1,7 @@
 //! Answers of the daemon as tables for people. Pure.
 
 use super::say::{Tone, paint};
-use super::{table_certificates, table_forward, table_health};
+use super::{table_certificates, table_forward, table_health, table_names};
 use crate::admin::api::*;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -119,6 +119,9 @@ pub(super) fn pool(view: &PoolView) -> String {
     let mut out = format!("pool {} ({}): {} of {} up\n", row.name, row.balance, row.up, row.total);
     let _ = writeln!(out, "checks: {}", view.health.as_deref().unwrap_or("none"));
     let _ = writeln!(out, "TLS: {}", view.tls.as_deref().unwrap_or("none"));
+    for name in &view.names {
+        out += &table_names::name(name);
+    }
     let cells = view.backends.iter().map(|backend| {
         let against = match (backend.in_file, backend.changed) {
             (false, _) => "added",
@@ -126,10 +129,10 @@ pub(super) fn pool(view: &PoolView) -> String {
             (true, false) => "",
         };
         let cells = vec![
-            backend.address.to_string(),
+            table_names::backend(backend),
             backend.weight.to_string(),
-            backend.state.clone(),
-            backend.active.to_string(),
+            table_names::state(backend),
+            table_names::active(backend),
             backend.requests.to_string(),
             backend.failures.to_string(),
             backend.standing.takes_part.clone(),

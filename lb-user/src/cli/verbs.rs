@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{again, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
+use super::{again, drain, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::{PoolChange, UpgradeRequest, Upgraded};
@@ -100,10 +100,13 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
             out.show(&client.get::<PoolView>(&format!("/v1/pools/{name}")).await?, table::pool);
             return Ok(ExitCode::SUCCESS);
         }
-        PoolVerb::Drain { at, wait: true, timeout } => return live::drain(&at, timeout, client, out).await,
+        PoolVerb::Drain { at, wait: true, timeout } => return drain::drain(&at, timeout, client, out).await,
         PoolVerb::Add { at, weight } => (at, PoolChange::Add { weight }, "added"),
         PoolVerb::Remove { at } => (at, PoolChange::Remove, "removed"),
-        PoolVerb::Drain { at, .. } => (at, PoolChange::Drain, "draining"),
+        PoolVerb::Drain { at, timeout, .. } => {
+            let seconds = timeout.map(|timeout| timeout.as_secs() as u32);
+            (at, PoolChange::Drain { seconds }, "draining")
+        }
         PoolVerb::Enable { at } => (at, PoolChange::Enable, "enabled"),
         PoolVerb::Disable { at } => (at, PoolChange::Disable, "disabled"),
         PoolVerb::Weight { at, weight } => (at, PoolChange::Weight { weight }, "weighted"),

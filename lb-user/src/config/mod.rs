@@ -3,8 +3,10 @@
 //!
 //! `text -> toml_span values -> [Section] readers -> [Config]`. Nothing here changes anything or asks the network.
 
+mod backends;
 mod certificate;
 mod check;
+mod dns;
 mod edge;
 mod files;
 mod forward;
@@ -14,6 +16,7 @@ mod host;
 mod http;
 mod life;
 mod model;
+mod names;
 mod net;
 mod overlap;
 mod pool;
@@ -30,10 +33,12 @@ mod tests;
 mod tls;
 mod tuning;
 
+pub use dns::{Dns, Families};
 pub use files::{FileKind, Stale};
 pub use forwarding::{Conflict, conflicts};
 pub use host::Host;
 pub use model::*;
+pub use names::{Addresses, FoundBy, NamedBackend, Resolved};
 pub use net::{prefix, prefix_file};
 pub use problem::{Problem, ProblemView, Problems, Severity, nearest};
 pub use refresh::{Refreshed, refresh};
@@ -132,6 +137,9 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let tls_section = root.section(p, "tls").unwrap_or_else(|| Section::absent("[tls]"));
     let tls = tls::global::tls(tls_section, p, files);
 
+    let dns_section = root.section(p, "dns").unwrap_or_else(|| Section::absent("[dns]"));
+    let dns = dns::dns(dns_section, p);
+
     let policy_sections = root.named(p, "tls_policy");
     let certificate_sections = root.named(p, "certificate");
     let pool_sections = root.named(p, "pool");
@@ -199,6 +207,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let config = Config {
         edge,
         admin,
+        dns,
         tls,
         // A certificate that could not be read is a problem already; indices hold only when all are there.
         certificates: certificates.into_iter().collect::<Option<_>>()?,

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::{self, EdgeAnswer, Route};
 
+use super::dns::Dns;
+use super::names::{FoundBy, NamedBackend};
 pub use crate::datapath::Steering;
 use crate::datapath::{ForwardHash, ForwardMode, Limits, Protocol, ServiceAddress, Tuning};
 use ipnet::IpNet;
@@ -25,6 +27,8 @@ pub struct Config {
     pub edge: Edge,
     /// `[admin]`
     pub admin: Admin,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[tls]`
     pub tls: Tls,
     /// `[certificate.NAME]`; services hold indices.
@@ -235,8 +239,12 @@ pub struct Syslog {
 pub struct Pool {
     /// Name.
     pub name: String,
-    /// Weight by address.
+    /// Weight by address; of names, those that DNS has.
     pub backends: BTreeMap<SocketAddr, u16>,
+    /// Backends that are known by name.
+    pub names: Vec<NamedBackend>,
+    /// Where those come from that the file does not name itself.
+    pub found: BTreeMap<SocketAddr, FoundBy>,
     /// What backends are to the pool, of those that are something special.
     pub roles: BTreeMap<SocketAddr, api::BackendRole>,
     /// How one is chosen.
@@ -265,16 +273,20 @@ pub struct Pool {
     pub proxy_version: Option<api::ProxyVersion>,
     /// Clients that come again go to the backend that they had.
     pub persistence: Option<api::Persistence>,
+    /// How long what is in flight on a backend may take that gets no new requests.
+    pub drain_timeout: Duration,
     /// Checks; none: a backend counts as up.
     pub health: Option<Arc<HealthCheck>>,
 }
 
 impl Pool {
-    /// One backend, all else as it is where nothing is written.
-    pub fn of_one(name: String, backend: SocketAddr) -> Self {
+    /// These backends, all else as it is where nothing is written.
+    pub fn of(name: String, backends: BTreeMap<SocketAddr, u16>, names: Vec<NamedBackend>) -> Self {
         Pool {
             name,
-            backends: [(backend, 1)].into(),
+            backends,
+            names,
+            found: BTreeMap::new(),
             balance: api::Balance::default(),
             roles: BTreeMap::new(),
             balancing: api::Balancing::default(),
@@ -289,11 +301,14 @@ impl Pool {
             tls: None,
             proxy_version: None,
             persistence: None,
+            drain_timeout: DRAIN_TIMEOUT,
             health: None,
         }
     }
 }
 
+/// [`Pool::drain_timeout`] where nothing is written.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Most backends of a pool, those added at run time included.
 pub const MAX_BACKENDS: usize = 1024;
 /// Highest weight of a backend.

@@ -1,24 +1,25 @@
 //! `[pool.NAME]` with `tls`.
 
+use super::backends::{self, Backends};
 use super::files::Files;
 use super::health;
 use super::host::Host;
 use super::http::{balancing, persistence, resilience};
-use super::model::{MAX_BACKENDS, MAX_WEIGHT, Pool};
+use super::model::{DRAIN_TIMEOUT, Pool};
 use super::problem::{Problem, Problems};
 use super::scalar;
 use super::section::{At, Section, integer, parsed};
 use super::tls::upstream::{self, Certificates};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
-use tls_worker::api::{BackendRole, BackendTimeouts, ProxyVersion};
-use toml_span::Value;
+use tls_worker::api::{BackendTimeouts, ProxyVersion};
 use toml_span::value::ValueInner;
 
 /// What a deadline may be.
 pub(super) const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+/// What the time of a drain may be; 0: what is in flight is cut at once.
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 
 /// A pool, and where the words stand that not every service goes with.
 pub(super) struct Parsed {
@@ -38,26 +39,10 @@ pub(super) fn pool(
     certificates: &mut Certificates<'_>,
 ) -> Parsed {
     let p = problems;
-    let (backends, roles) = match section.list(p, "backends") {
-        Some(list) => {
-            if list.is_empty() {
-                let span = section.span_of("backends");
-                p.push(
-                    Problem::warning(span, format!("pool {:?} has no backend: its requests get 503", name.value))
-                        .help("name one, or add it at run time: bailey pool add"),
-                );
-            }
-            backends(list, section.span_of("backends"), p)
-        }
-        None => {
-            if !section.has("backends") {
-                section.missing("backends", "write backends = [\"192.0.2.10:8080\"]; the list may be empty");
-            }
-            Default::default()
-        }
-    };
+    let found = backends::backends(&mut section, &name.value, p);
     let (balance, balancing) = balancing::balancing(&mut section, p);
-    balancing::check_roles(&section, roles.iter(), backends.len(), balancing.min_up, p);
+    balancing::check_roles(&section, &found, balancing.min_up, p);
+    let Backends { addresses: backends, roles, names } = found;
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let tls_section = section.section(p, "tls");
@@ -67,6 +52,10 @@ pub(super) fn pool(
     let persistence_section = section.section(p, "persistence");
     let sessions = persistence_section.as_ref().map_or(section.span.clone(), |s| s.span.clone());
     let persistence = persistence_section.and_then(|section| persistence::persistence(section, name, p, files));
+    let drain_timeout = section.duration(p, "drain_timeout", DRAIN).unwrap_or_else(|| {
+        // Clients are kept no longer than what they are kept for.
+        persistence.as_ref().map_or(DRAIN_TIMEOUT, |persistence| persistence.drain_timeout.max(DRAIN_TIMEOUT))
+    });
     let multiplex = balancing::multiplex(&mut section, p, tls.is_some());
     let of = health::Of { tls: tls.as_ref(), h2c: multiplex.h2c, proxy_version, host };
     let health = section.section(p, "health").and_then(|one| health::health(one, &of, p, files, certificates));
@@ -79,6 +68,8 @@ pub(super) fn pool(
     let pool = Pool {
         name: name.value.clone(),
         backends,
+        names,
+        found: BTreeMap::new(),
         roles,
         balance,
         balancing,
@@ -93,57 +84,10 @@ pub(super) fn pool(
         tls,
         proxy_version,
         persistence,
+        drain_timeout,
         health,
     };
     Parsed { pool, proxy, alpn, hash_key, sessions }
-}
-
-/// Weights, and what is special of some.
-type Backends = (BTreeMap<SocketAddr, u16>, BTreeMap<SocketAddr, BackendRole>);
-
-fn backends(list: &[Value<'_>], span: Range<usize>, p: &mut Problems) -> Backends {
-    let mut found: BTreeMap<SocketAddr, u16> = BTreeMap::new();
-    let mut roles = BTreeMap::new();
-    let mut places: BTreeMap<SocketAddr, Range<usize>> = BTreeMap::new();
-    for value in list {
-        let Some((address, weight, role)) = backend(value, p) else { continue };
-        if let Some(first) = places.get(&address.value) {
-            p.push(
-                Problem::error(address.span, format!("backend {} stands here twice", address.value))
-                    .label("again")
-                    .also(first.clone(), "first here")
-                    .help("name it once; use `weight` to give it more"),
-            );
-            continue;
-        }
-        places.insert(address.value, address.span);
-        found.insert(address.value, weight);
-        if role != BackendRole::default() {
-            roles.insert(address.value, role);
-        }
-    }
-    if list.len() > MAX_BACKENDS {
-        p.push(
-            Problem::error(span, format!("{} backends are too many", list.len()))
-                .help(format!("a pool has at most {MAX_BACKENDS}")),
-        );
-    }
-    (found, roles)
-}
-
-fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<SocketAddr>, u16, BackendRole)> {
-    if !matches!(value.as_ref(), ValueInner::Table(_)) {
-        return parsed(p, value, "backends", scalar::backend).map(|address| (address, 1, BackendRole::default()));
-    }
-    let mut section = Section::of(p, "a backend".into(), value.span.into(), value)?;
-    let address = section.parsed(p, "address", scalar::backend);
-    if !section.has("address") {
-        section.missing("address", "write { address = \"192.0.2.10:8080\", weight = 1 }");
-    }
-    let weight = section.integer(p, "weight", 1..=u32::from(MAX_WEIGHT)).unwrap_or(1);
-    let role = balancing::role(&mut section, p);
-    section.finish(p);
-    Some((address?, weight as u16, role))
 }
 
 fn timeouts(section: Option<Section<'_>>, p: &mut Problems) -> BackendTimeouts {

@@ -166,7 +166,7 @@ fn no_address(text: &str) -> Wrong {
             return Wrong::new(message, format!("write \"{bracketed}\""));
         }
         if port_is_good && host_name(host).is_ok() && host.bytes().any(|b| b.is_ascii_alphabetic()) {
-            return Wrong::new(message, format!("names are not looked up: write the IP address of {host:?}"));
+            return Wrong::new(message, format!("names are not looked up here: write the IP address of {host:?}"));
         }
         if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
             return Wrong::new(message, format!("{port:?} is no port: write a number from 1 to 65535"));

@@ -6,6 +6,7 @@ mod clients;
 mod forward;
 mod health;
 mod limits;
+mod names;
 mod persistence;
 mod pool;
 mod refresh;

@@ -29,13 +29,6 @@ pub struct Target {
     pub counts: Arc<Counts>,
 }
 
-impl Target {
-    /// Whether it is the same backend of the same pool, asked the same.
-    pub(crate) fn is_as(&self, other: &Target) -> bool {
-        (&self.pool, self.address) == (&other.pool, other.address) && self.check == other.check
-    }
-}
-
 /// All that is to be checked.
 #[derive(Debug, Default)]
 pub struct Targets {
@@ -43,6 +36,23 @@ pub struct Targets {
     pub most: usize,
     /// Backends of pools.
     pub list: Vec<Target>,
+}
+
+impl Targets {
+    /// Whether the same backends of the same pools are asked the same.
+    pub(crate) fn is_as(&self, other: &Targets) -> bool {
+        // Backends of a pool share its check, which holds certificates: it is compared once for all of them.
+        let mut alike: Option<(*const HealthCheck, *const HealthCheck)> = None;
+        let mut same = |(a, b): (&Target, &Target)| {
+            let pair = (Arc::as_ptr(&a.check), Arc::as_ptr(&b.check));
+            let same = alike == Some(pair) || pair.0 == pair.1 || a.check == b.check;
+            alike = same.then_some(pair);
+            same && (&a.pool, a.address) == (&b.pool, b.address)
+        };
+        self.most == other.most
+            && self.list.len() == other.list.len()
+            && self.list.iter().zip(&other.list).all(&mut same)
+    }
 }
 
 /// A backend that is asked one thing, by one pool or more.

@@ -4,7 +4,7 @@
 use super::family::{Family, Labels};
 use super::{
     families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
-    families_life, families_log, families_pool, families_routes, families_session, families_tls,
+    families_life, families_log, families_names, families_pool, families_routes, families_session, families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -32,6 +32,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(pool_families(edge));
     all.extend(families_pool::families(edge));
     all.extend(families_health::families(edge));
+    all.extend(families_names::families(edge));
     all.into_iter().filter_map(Family::finish).collect()
 }
 

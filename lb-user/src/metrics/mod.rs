@@ -9,6 +9,7 @@ mod families_health;
 mod families_http;
 mod families_life;
 mod families_log;
+mod families_names;
 mod families_pool;
 mod families_routes;
 mod families_session;

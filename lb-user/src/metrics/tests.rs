@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{HealthCheck, Probe};
 use crate::datapath::{Counters, Description, PacketCounter};
 use crate::health::Counts;
+use crate::names::Note;
 use crate::reconcile::{Agents, HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
 use crate::supervisor::{SeatView, WorkerView};
 use prometheus::proto::MetricType;
@@ -21,7 +22,7 @@ fn full() -> State {
     let backend = SocketAddr::from(([10, 0, 0, 1], 80));
     let mut config = testing::config(&["web"], [(backend, 3)].into());
     config.pools[0].health = Some(HealthCheck::new(Probe::Tcp).into());
-    let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain).unwrap();
+    let overlay = Overlay::default().with(&config, "p", backend, PoolChange::Drain { seconds: None }).unwrap();
     let health = Default::default();
     let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &Agents::default() };
     let plan = plan(intent, &Observed::default()).unwrap();
@@ -62,6 +63,10 @@ fn full() -> State {
             pool: "p".into(),
             backend,
             active: 1,
+            tunnels: 1,
+            cut_requests: 1,
+            cut_tunnels: 1,
+            drain_left_ms: 1,
             connections: 2,
             connections_open: 1,
             failures: some("connect"),
@@ -100,6 +105,14 @@ fn full() -> State {
         }],
     };
     let key = ("p".to_owned(), backend);
+    let note = Note {
+        addresses: [backend.ip()].into(),
+        answered: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(77)),
+        failing: Some((Instant::now(), "x".into())),
+        lookups: [4, 5, 6],
+        rejected: 2,
+        ..Note::default()
+    };
     State {
         started: Instant::now(),
         config: config.into(),
@@ -127,6 +140,7 @@ fn full() -> State {
         upgrades: (1, 1),
         reloads: (3, 1),
         tls: Default::default(),
+        names: [("app.test".to_owned(), note)].into(),
     }
 }
 
@@ -192,6 +206,11 @@ fn values_stand_where_they_belong() {
         "bailey_compressed_responses_total{service=\"web\",coding=\"br\"} 2",
         "bailey_compressed_bytes_total{service=\"web\",coding=\"br\",direction=\"out\"} 90",
         "bailey_compression_busy_total{service=\"web\"} 1",
+        "bailey_dns_lookups_total{name=\"app.test\",result=\"failed\"} 6",
+        "bailey_dns_last_answer_timestamp_seconds{name=\"app.test\"} 77",
+        "bailey_dns_addresses_rejected_total{name=\"app.test\"} 2",
+        "bailey_backend_drain_cut_total{pool=\"p\",backend=\"10.0.0.1:80\",kind=\"tunnel\"} 1",
+        "bailey_backend_drain_left_seconds{pool=\"p\",backend=\"10.0.0.1:80\"} 1",
         "bailey_worker_connections_total{worker=\"0\",cpu=\"1\"} 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -106,21 +106,19 @@ impl Checking {
         self.made_from = Some((Arc::clone(config), overlay.clone()));
         let mut list = Vec::new();
         for pool in &config.pools {
-            let Some(check) = &pool.health else { continue };
             for backend in overlay.effective(pool) {
+                let Some(check) = pool.check_of(&backend.address) else { break };
                 let key = (pool.name.clone(), backend.address);
                 let counts = self.counts.get(&key).cloned().unwrap_or_default();
                 let (pool, address) = key;
-                list.push(Target { pool, address, check: Arc::clone(check), counts });
+                list.push(Target { pool, address, check, counts });
             }
         }
         self.counts = list.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();
         self.notes.retain(|key, _| self.counts.contains_key(key));
         let targets = Targets { most: config.edge.max_health_checks as usize, list };
         self.targets.send_if_modified(|before| {
-            let alike = before.list.len() == targets.list.len()
-                && before.list.iter().zip(&targets.list).all(|(a, b)| a.is_as(b));
-            let changed = before.most != targets.most || !alike;
+            let changed = !before.is_as(&targets);
             if changed {
                 *before = Arc::new(targets);
             }

@@ -166,7 +166,7 @@ impl<D: Datapath> Reconciler<D> {
             Event::Refresh { reply: Some(reply) } => drop(reply.send(Err(Refusal::Upgrading))),
             Event::ClearSessions { reply, .. } => drop(reply.send(Err(Refusal::Upgrading))),
             Event::Upgrade { reply, .. } => drop(reply.send(Err(UpgradeError::Underway))),
-            event @ (Event::Refresh { reply: None } | Event::Staple { .. }) => {
+            event @ (Event::Refresh { reply: None } | Event::Staple { .. } | Event::Resolved { .. }) => {
                 if self.handing.held.len() < HELD {
                     self.handing.held.push(event);
                 }

@@ -4,6 +4,7 @@
 mod agents;
 mod checking;
 mod handing;
+mod names;
 mod note;
 mod overlay;
 mod plan;
@@ -67,6 +68,7 @@ pub struct Reconciler<D> {
     worker: WorkerHandle,
     reloads: (u64, u64),
     keeper: Keeper,
+    names_of_backends: names::Names,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
     /// What stands.
@@ -103,6 +105,7 @@ impl<D: Datapath> Reconciler<D> {
                     worker,
                     reloads: (0, 0),
                     keeper,
+                    names_of_backends: names::Names::default(),
                     behind: false,
                     listeners,
                     noted: serde_json::Value::Null,
@@ -205,6 +208,7 @@ impl<D: Datapath> Reconciler<D> {
             self.tell_note().await;
         }
         self.turn_tickets().await;
+        self.let_leave().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
         if let Err(error) = self.adopt(config, overlay).await {
@@ -220,6 +224,7 @@ impl<D: Datapath> Reconciler<D> {
         if !keys.is_empty() {
             return Err(Refusal::Restart(keys));
         }
+        self.resolve_new(&loaded.config).await?;
         let overlay = self.overlay.over(&loaded.config);
         let generation = self.adopt(Arc::new(loaded.config), overlay).await?;
         self.warnings = loaded.warnings.views().into();
@@ -231,6 +236,7 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
+        let config = self.with_addresses(&config);
         let health = self.checking.health(&config);
         let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
         let plan = plan(intent, &self.observed)?;
@@ -245,6 +251,7 @@ impl<D: Datapath> Reconciler<D> {
         self.checking.retarget(&self.config, &self.overlay);
         if other {
             self.retarget_files();
+            self.retarget_names();
         }
         self.note_tickets();
         self.tell_note().await;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an operator says about a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -26,6 +27,8 @@ struct Difference {
     present: Option<bool>,
     weight: Option<u16>,
     mark: Option<Mark>,
+    /// Seconds of a drain.
+    drain: Option<u32>,
 }
 
 /// All differences from the file.
@@ -48,7 +51,11 @@ pub enum PoolChange {
     /// A backend less.
     Remove,
     /// No new request.
-    Drain,
+    Drain {
+        /// What is in flight is cut after so long; none: after the pool's `drain_timeout`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+    },
     /// As before drain or disable.
     Enable,
     /// No request.
@@ -67,8 +74,10 @@ pub struct Effective {
     pub address: SocketAddr,
     /// 1 to 256.
     pub weight: u16,
-    /// What the operator says.
+    /// What the operator says; of an address that DNS has no more: that it drains.
     pub mark: Mark,
+    /// How long its drain may take, where that is not what the pool says.
+    pub drain: Option<Duration>,
     /// Whether the file has it.
     pub in_file: bool,
     /// Whether anything about it differs from the file.
@@ -137,7 +146,11 @@ impl Overlay {
                 difference.present.unwrap_or(file.is_some()).then(|| Effective {
                     address,
                     weight: difference.weight.or(file).unwrap_or(1),
-                    mark: difference.mark.unwrap_or_default(),
+                    mark: difference.mark.unwrap_or(match pool.is_leaving(&address) {
+                        true => Mark::Draining,
+                        false => Mark::Enabled,
+                    }),
+                    drain: difference.drain.map(|seconds| Duration::from_secs(seconds.into())),
                     in_file: file.is_some(),
                     changed: difference != Difference::default(),
                 })
@@ -182,12 +195,12 @@ impl Overlay {
         match change {
             PoolChange::Add { weight } => {
                 let weight = weight.map(bounded).transpose()?.unwrap_or(1);
-                *difference = Difference { present: Some(true), weight: Some(weight), mark: None };
+                *difference = Difference { present: Some(true), weight: Some(weight), ..Difference::default() };
             }
-            PoolChange::Remove => *difference = Difference { present: Some(false), weight: None, mark: None },
-            PoolChange::Drain => difference.mark = Some(Mark::Draining),
+            PoolChange::Remove => *difference = Difference { present: Some(false), ..Difference::default() },
+            PoolChange::Drain { seconds } => (difference.mark, difference.drain) = (Some(Mark::Draining), seconds),
             PoolChange::Disable => difference.mark = Some(Mark::Disabled),
-            PoolChange::Enable => difference.mark = None,
+            PoolChange::Enable => (difference.mark, difference.drain) = (None, None),
             PoolChange::Weight { weight } => difference.weight = Some(bounded(weight)?),
         }
         next.settle(config);
@@ -211,6 +224,10 @@ impl Overlay {
         self.pools.retain(|name, differences| {
             let Some(pool) = config.pool(name) else { return false };
             differences.retain(|address, difference| {
+                // What DNS has comes and goes; what an operator says of it stays.
+                if !pool.is_fixed(address) {
+                    return *difference != Difference::default();
+                }
                 let file = pool.backends.get(address).copied();
                 if difference.present == Some(file.is_some()) {
                     difference.present = None;
@@ -220,7 +237,7 @@ impl Overlay {
                     difference.weight = None;
                 }
                 if !present || difference.mark == Some(Mark::Enabled) {
-                    difference.mark = None;
+                    (difference.mark, difference.drain) = (None, None);
                 }
                 *difference != Difference::default()
             });

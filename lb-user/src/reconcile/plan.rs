@@ -197,6 +197,8 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
                 weight: backend.weight,
                 state: state(backend.mark, health.get(&(pool.name.clone(), backend.address)).copied()),
                 role: pool.roles.get(&backend.address).copied().unwrap_or_default(),
+                server_name: pool.server_name(&backend.address),
+                drain_timeout: backend.drain,
             })
             .collect(),
         tls: pool.tls.clone(),
@@ -211,6 +213,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
         hedge: pool.hedge,
         outliers: pool.outliers,
         persistence: pool.persistence.clone(),
+        drain_timeout: Some(pool.drain_timeout),
     });
     Snapshot {
         generation,

@@ -50,6 +50,7 @@ impl<D: Datapath> Reconciler<D> {
                     let _ = reply.send(result);
                 }
             }
+            Event::Resolved { host, addresses } => self.resolved(host, addresses).await,
             Event::Staple { fingerprint, staple } => self.staple(fingerprint, staple).await,
             Event::Prefix { change, reply } => {
                 let result = self.change_rules(change.clone()).await;
@@ -108,6 +109,7 @@ impl<D: Datapath> Reconciler<D> {
             reloads: self.reloads,
             upgrades: self.handing.upgrades,
             tls: self.keeper.notes(),
+            names: self.names_of_backends.notes.read(),
         }
     }
 

@@ -10,10 +10,11 @@ use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Gauges, Key};
+use crate::names::Note;
 use crate::ocsp::staple::{Fingerprint, Staple};
 use crate::supervisor::{WorkerError, WorkerView};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::ClearSessions;
@@ -53,6 +54,8 @@ pub struct State {
     pub upgrades: (u64, u64),
     /// Certificates, files and keys.
     pub tls: TlsNotes,
+    /// Names of backends.
+    pub names: BTreeMap<String, Note>,
 }
 
 /// A reload was taken.
@@ -129,6 +132,13 @@ pub enum Event {
         /// The staple.
         staple: Staple,
     },
+    /// DNS has other addresses for a name than before.
+    Resolved {
+        /// Name.
+        host: String,
+        /// Those that it has now.
+        addresses: BTreeSet<IpAddr>,
+    },
     /// Change what is denied and allowed.
     Prefix {
         /// What.
@@ -197,6 +207,16 @@ pub enum Refusal {
     /// Keys that hold for the life of the process.
     #[error("changed, but fixed while the edge runs: {}; restart bailey to change them", .0.join(", "))]
     Restart(Vec<&'static str>),
+    /// A name that a pool has nothing else of has no address.
+    #[error("pool {pool:?} would have no backend: {host:?} was not looked up: {why}")]
+    Unresolved {
+        /// Pool.
+        pool: String,
+        /// Name.
+        host: String,
+        /// What DNS said.
+        why: String,
+    },
     /// Packets are seen by XDP alone.
     #[error(
         "datapath = \"sockets\" sees no packets and denies none; set datapath = \"native\" or \"generic\" under [edge]"

@@ -40,6 +40,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             life: Default::default(),
         },
         admin: Admin { socket: "/nonexistent/admin.sock".into(), metrics: None },
+        dns: Dns::default(),
         tls: Tls::default(),
         certificates: vec![],
         services: services.iter().enumerate().map(service).collect(),
@@ -51,6 +52,8 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
         pools: vec![Pool {
             name: "p".into(),
             backends,
+            names: vec![],
+            found: BTreeMap::new(),
             roles: BTreeMap::new(),
             balance: api::Balance::RoundRobin,
             balancing: Default::default(),
@@ -70,6 +73,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
                 drain_timeout: second,
             }),
             proxy_version: None,
+            drain_timeout: Duration::from_secs(9),
             health: None,
         }],
         origin: Origin { path: "/nonexistent/bailey.toml".into(), text: "".into() },
@@ -96,6 +100,7 @@ pub(crate) fn state(backend: SocketAddr) -> super::State {
         reloads: (0, 0),
         upgrades: (0, 0),
         tls: Default::default(),
+        names: Default::default(),
     }
 }
 

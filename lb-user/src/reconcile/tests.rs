@@ -2,6 +2,7 @@
 
 mod agents;
 mod forward;
+mod names;
 
 use super::*;
 use crate::datapath::{Counters, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol};
@@ -172,12 +173,14 @@ impl Edge {
             worker,
             reloads: (0, 0),
             keeper: Keeper::new(tickets::RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
+            names_of_backends: super::names::Names::default(),
             behind: false,
             listeners: Vec::new(),
             noted: serde_json::Value::Null,
             handing: Default::default(),
         };
         reconciler.catch_up().await;
+        reconciler.retarget_names();
         let (events, event_receiver) = mpsc::channel(4);
         let (verdicts, verdict_receiver) = mpsc::channel(4);
         tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
@@ -266,14 +269,17 @@ async fn a_bad_file_and_a_fixed_key_change_nothing() {
 #[tokio::test]
 async fn runtime_changes_survive_a_reload() {
     let edge = Edge::start().await;
-    edge.pool(PoolChange::Drain).await.unwrap();
+    edge.pool(PoolChange::Drain { seconds: None }).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Draining);
     edge.reload(&with_service_b()).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Draining);
     edge.pool(PoolChange::Enable).await.unwrap();
     assert_eq!(edge.world.backend(), BackendState::Up);
     edge.pool(PoolChange::Remove).await.unwrap();
-    assert!(matches!(edge.pool(PoolChange::Drain).await, Err(Refusal::Change(ChangeError::NoBackend { .. }))));
+    assert!(matches!(
+        edge.pool(PoolChange::Drain { seconds: None }).await,
+        Err(Refusal::Change(ChangeError::NoBackend { .. }))
+    ));
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn change() -> impl Strategy<Value = PoolChange> {
     prop_oneof![
         prop::option::of(1u16..4).prop_map(|weight| PoolChange::Add { weight }),
         Just(PoolChange::Remove),
-        Just(PoolChange::Drain),
+        prop::option::of(0u32..9).prop_map(|seconds| PoolChange::Drain { seconds }),
         Just(PoolChange::Enable),
         Just(PoolChange::Disable),
         (1u16..4).prop_map(|weight| PoolChange::Weight { weight }),
@@ -114,7 +114,7 @@ proptest! {
                 (PoolChange::Remove, Some(_)) => {
                     model.remove(address);
                 }
-                (PoolChange::Drain, Some(entry)) => entry.1 = Mark::Draining,
+                (PoolChange::Drain { .. }, Some(entry)) => entry.1 = Mark::Draining,
                 (PoolChange::Enable, Some(entry)) => entry.1 = Mark::Enabled,
                 (PoolChange::Disable, Some(entry)) => entry.1 = Mark::Disabled,
                 (PoolChange::Weight { weight }, Some(entry)) => entry.0 = *weight,
@@ -160,8 +160,11 @@ fn changes_that_cannot_be_are_refused_with_the_reason() {
     let refused = |pool: &str, address: [u8; 4], change| {
         Overlay::default().with(&config, pool, SocketAddr::from((address, 80)), change).unwrap_err().to_string()
     };
-    assert_eq!(refused("q", [10, 0, 0, 1], PoolChange::Drain), "there is no pool \"q\"");
-    assert_eq!(refused("p", [10, 0, 0, 2], PoolChange::Drain), "pool \"p\" has no backend 10.0.0.2:80");
+    assert_eq!(refused("q", [10, 0, 0, 1], PoolChange::Drain { seconds: None }), "there is no pool \"q\"");
+    assert_eq!(
+        refused("p", [10, 0, 0, 2], PoolChange::Drain { seconds: None }),
+        "pool \"p\" has no backend 10.0.0.2:80"
+    );
     assert!(refused("p", [10, 0, 0, 1], PoolChange::Add { weight: None }).contains("already"));
     assert!(refused("p", [10, 0, 0, 1], PoolChange::Weight { weight: 300 }).contains("1 to 256"));
 }

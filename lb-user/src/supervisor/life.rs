@@ -84,3 +84,15 @@ impl Drop for Life {
         }
     }
 }
+
+/// A control plane that panics is one that dies: workers serve on, and the next one adopts them. Unwinding would take
+/// them down in its wake.
+pub(crate) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

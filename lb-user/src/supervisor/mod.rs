@@ -20,6 +20,7 @@ pub use cause::{Cause, End};
 pub(crate) use handle::Request;
 pub use handle::{SeatView, WorkerError, WorkerHandle, WorkerView};
 pub use launch::{Launch, LaunchError, launch};
+pub(crate) use life::AbortOnPanic;
 pub use meet::Places;
 pub use orphan::{Orphan, find};
 pub use sessions::Sessions;
@@ -390,16 +391,4 @@ async fn closed(seats: &mut [Seat]) -> usize {
         seats.iter_mut().position(ended).map_or(Poll::Pending, Poll::Ready)
     })
     .await
-}
-
-/// A control plane that panics is one that dies: workers serve on, and the next one adopts them. Unwinding would take
-/// them down in its wake.
-pub(crate) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }

@@ -99,6 +99,15 @@ impl Sessions {
         (some.map(|(key, kept)| session(key, kept, now)).collect(), kept.len())
     }
 
+    /// How many entries of a pool lead to each of these backends.
+    pub fn count(&self, pool: &str, backends: &[SocketAddr]) -> Vec<u64> {
+        let mut counts: HashMap<SocketAddr, u64> = backends.iter().map(|backend| (*backend, 0)).collect();
+        for kept in self.store().pools.get(pool).into_iter().flatten() {
+            counts.entry(kept.1.backend).and_modify(|count| *count += 1);
+        }
+        backends.iter().map(|backend| counts.get(backend).copied().unwrap_or_default()).collect()
+    }
+
     /// Entries that there was no room for.
     pub fn lost(&self) -> u64 {
         self.store().lost

@@ -203,6 +203,10 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
 fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) -> Vec<BackendReport> {
     let empty = |like: &BackendReport| BackendReport {
         active: 0,
+        tunnels: 0,
+        cut_requests: 0,
+        cut_tunnels: 0,
+        drain_left_ms: 0,
         connections: 0,
         connections_open: 0,
         failures: Vec::new(),
@@ -214,12 +218,19 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
     let mut rows: BTreeMap<_, BackendReport> = a.backends.iter().map(|row| (key(row), row.clone())).collect();
     for row in rows.values_mut() {
         row.active = gauges.of(row.active, 0);
+        row.tunnels = gauges.of(row.tunnels, 0);
+        row.drain_left_ms = gauges.of(row.drain_left_ms, 0);
         row.connections_open = gauges.of(row.connections_open, 0);
         row.ejected = gauges.of(row.ejected, 0);
     }
     for row in &b.backends {
         let before = rows.entry(key(row)).or_insert_with(|| empty(row));
         before.active = gauges.of(before.active, row.active);
+        before.tunnels = gauges.of(before.tunnels, row.tunnels);
+        // Time is no count: of processes beside each other the longest.
+        before.drain_left_ms = before.drain_left_ms.max(gauges.of(0, row.drain_left_ms));
+        before.cut_requests = counters(before.cut_requests, row.cut_requests);
+        before.cut_tunnels = counters(before.cut_tunnels, row.cut_tunnels);
         before.connections = counters(before.connections, row.connections);
         before.connections_open = gauges.of(before.connections_open, row.connections_open);
         before.failures = labelled(&before.failures, &row.failures, counters);
@@ -293,6 +304,10 @@ mod tests {
                 pool: "p".into(),
                 backend: ([10, 0, 0, 1], 80).into(),
                 active,
+                tunnels: active,
+                cut_requests: connections,
+                cut_tunnels: failures,
+                drain_left_ms: active,
                 connections,
                 connections_open: active,
                 failures: vec![("connect".into(), failures)],

@@ -47,7 +47,7 @@ pub(crate) fn ldap(here: &Here) -> Result<(Server, SocketAddr)> {
     here.authority.issue(&folder, "ldap", &["ldap.test"])?;
     let path = folder.display();
     let config = format!(
-        "modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {path}/pid\n\
+        "include /etc/ldap/schema/core.schema\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {path}/pid\n\
          TLSCertificateFile {path}/ldap.pem\nTLSCertificateKeyFile {path}/ldap.key\n\
          database mdb\nsuffix dc=test\nrootdn cn=admin,dc=test\nrootpw secret\ndirectory {path}/db\n"
     );
@@ -64,7 +64,7 @@ pub(crate) fn names(here: &Here) -> Result<Server> {
     let at = free_address()?;
     let mut command = Command::new(find("dnsmasq").context("no dnsmasq")?);
     command.args(["-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file="]);
-    command.args(["--user=root", "--listen-address=127.0.0.1", "--address=/app.test/192.0.2.7", "--local=/test/"]);
+    command.args(["--user=root", "--listen-address=127.0.0.1", "--host-record=app.test,192.0.2.7", "--local=/test/"]);
     command.arg(format!("--port={}", at.port()));
     let process = ready(Process::start("dnsmasq", here.folder(), &mut command)?, at)?;
     Ok(Server { at, process })

@@ -221,6 +221,18 @@ pub struct BackendReport {
     pub backend: SocketAddr,
     /// Requests and tunnels in flight now.
     pub active: u64,
+    /// Of these, tunnels: upgraded connections, and connections without HTTP.
+    #[serde(default)]
+    pub tunnels: u64,
+    /// Requests that were cut because the time of a drain was over.
+    #[serde(default)]
+    pub cut_requests: u64,
+    /// The same of tunnels.
+    #[serde(default)]
+    pub cut_tunnels: u64,
+    /// Until what is in flight is cut, milliseconds, on the thread that has longest; 0: it does not drain, or has drained.
+    #[serde(default)]
+    pub drain_left_ms: u64,
     /// Connections opened.
     pub connections: u64,
     /// Connections open now, idle ones included.
@@ -254,7 +266,7 @@ pub struct PoolReport {
     pub timeouts: u64,
     /// How long requests waited.
     pub wait_seconds: Histogram,
-    /// Requests tried again, by reason ("connect", "refused", "reused", "reset", "timeout", "code").
+    /// Requests tried again, by reason ("connect", "refused", "reused", "reset", "timeout", "code", "drained").
     pub retries: Vec<(String, u64)>,
     /// Retries and hedges that the budget did not allow.
     pub denied: u64,

@@ -259,6 +259,10 @@ pub struct Pool {
     /// Clients that come again go to the backend that they had.
     #[serde(default)]
     pub persistence: Option<Persistence>,
+    /// How long requests and tunnels may take that are in flight on a backend that gets no new ones (draining, disabled,
+    /// or gone); then they are cut. None: as long as they take.
+    #[serde(default)]
+    pub drain_timeout: Option<Duration>,
 }
 
 /// One server of a pool.
@@ -273,6 +277,12 @@ pub struct Backend {
     /// What it is to the pool.
     #[serde(default)]
     pub role: BackendRole,
+    /// What its certificate is verified against, where the pool's TLS says no name; none: its address.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// In place of [`Pool::drain_timeout`].
+    #[serde(default)]
+    pub drain_timeout: Option<Duration>,
 }
 
 /// Whether a backend may be chosen.
@@ -283,7 +293,7 @@ pub enum BackendState {
     Up,
     /// No: the checks say that it is down.
     Down,
-    /// No new request; requests in flight go on.
+    /// No new request, but those of clients that are kept; requests in flight go on, for a time.
     Draining,
     /// No: the operator says so.
     Disabled,

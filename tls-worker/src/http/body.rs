@@ -38,9 +38,9 @@ pub(crate) enum BodyError {
     /// On the backend's side.
     #[error(transparent)]
     Backend(#[from] hyper::Error),
-    /// The backend said nothing for too long.
-    #[error("the backend was silent for too long")]
-    Overdue,
+    /// The backend said nothing for too long, or its drain is over.
+    #[error("the edge ended it: the backend was silent for too long, or its drain is over")]
+    Ended,
     /// While it was compressed.
     #[error("compressing: {0}")]
     Encoder(std::io::Error),
@@ -142,7 +142,7 @@ impl ResponseBody {
         if polled.is_pending() {
             note(held, |state| state.download(true));
             if held.as_ref().is_some_and(|(lease, _)| lease.poll_overdue(cx).is_ready()) {
-                polled = Poll::Ready(Some(Err(BodyError::Overdue)));
+                polled = Poll::Ready(Some(Err(BodyError::Ended)));
             } else if deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
                 // What it holds of the backend goes with it.
                 *kind = Kind::Empty;
@@ -159,8 +159,11 @@ impl ResponseBody {
             }
             Poll::Ready(Some(Err(_))) => {
                 if let Some((lease, _)) = held.take() {
-                    let failure = lease.state().map_or(BackendFailure::Reset, |s| s.failure());
-                    lease.backend().stats.failures.inc(failure);
+                    let state = lease.state();
+                    if !state.is_some_and(|state| state.is_cut()) {
+                        let failure = state.map_or(BackendFailure::Reset, |s| s.failure());
+                        lease.backend().stats.failures.inc(failure);
+                    }
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! After a backend's 101: bytes both ways until both sides have ended, nothing passes for too long, or the grace of a
-//! drain is over. One side's end is passed on to the other, which may still speak.
+//! After a backend's 101: bytes both ways until both sides have ended, nothing passes for too long, or the time of a
+//! drain is over, the edge's or the backend's. One side's end is passed on to the other, which may still speak.
 
 use super::body::ResponseBody;
 use super::respond::Fault;
@@ -26,7 +26,7 @@ pub(super) fn switch(
     client_side: OnUpgrade,
     mut response: Response<Incoming>,
     lease: Lease,
-    active: Active,
+    mut active: Active,
     websocket: Option<&Handshake>,
 ) -> Result<Response<ResponseBody>, Fault> {
     if websocket.is_some_and(|handshake| !handshake.is_answered(response.headers())) {
@@ -35,11 +35,11 @@ pub(super) fn switch(
     let Some(to) = response.headers().get(header::UPGRADE).cloned() else { return Err(Fault::BadGateway) };
     let backend_side = hyper::upgrade::on(&mut response);
     let Some(state) = lease.release() else { return Err(Fault::BadGateway) };
+    active.becomes_tunnel();
     let registration = Registration::new(&client.thread, client.service.clone());
     // The connection of HTTP/2 goes on beside its tunnel, and is not idle meanwhile.
     let in_flight = websocket.map(|_| InFlight::begin(&client.state));
-    let tunnel =
-        Tunnel { client: client.state.clone(), backend: state, registration, _active: active, _in_flight: in_flight };
+    let tunnel = Tunnel { client: client.state.clone(), backend: state, registration, active, _in_flight: in_flight };
     tokio::task::spawn_local(tunnel.run(client_side, backend_side));
 
     super::headers::rebuild_response(response.headers_mut());
@@ -60,7 +60,7 @@ struct Tunnel {
     client: Arc<ConnState>,
     backend: Arc<UpState>,
     registration: Registration,
-    _active: Active,
+    active: Active,
     _in_flight: Option<InFlight>,
 }
 
@@ -77,6 +77,7 @@ impl Tunnel {
         tokio::select! {
             _ = copy => {}
             () = self.overdue() => {}
+            () = self.active.over() => {}
         }
     }
 

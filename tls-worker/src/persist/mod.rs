@@ -183,6 +183,8 @@ mod tests {
             weight: 1,
             state: *state,
             role: api::BackendRole::default(),
+            server_name: None,
+            drain_timeout: None,
         };
         api::Pool {
             name: "p".into(),

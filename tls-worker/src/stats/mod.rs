@@ -220,6 +220,11 @@ impl AuthorizerStats {
 #[derive(Debug, Default)]
 pub(crate) struct BackendStats {
     pub(crate) active: Counter,
+    /// Of these, tunnels.
+    pub(crate) tunnels: Counter,
+    /// Cut when its time was over.
+    pub(crate) cut_requests: Counter,
+    pub(crate) cut_tunnels: Counter,
     pub(crate) connections: Counter,
     pub(crate) open: Counter,
     pub(crate) failures: ByReason<{ BackendFailure::NAMES.len() }>,

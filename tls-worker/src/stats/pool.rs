@@ -71,6 +71,8 @@ reasons! {
         Timeout = "timeout",
         /// An answer with a code of the list.
         Code = "code",
+        /// The drain of its backend was over.
+        Drained = "drained",
     }
 }
 

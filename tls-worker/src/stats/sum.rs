@@ -115,6 +115,10 @@ fn add_authorizer(to: &mut AuthorizerReport, from: AuthorizerReport) {
 
 fn add_backend(to: &mut BackendReport, from: BackendReport) {
     to.active += from.active;
+    to.tunnels += from.tunnels;
+    to.cut_requests += from.cut_requests;
+    to.cut_tunnels += from.cut_tunnels;
+    to.drain_left_ms = to.drain_left_ms.max(from.drain_left_ms);
     to.connections += from.connections;
     to.connections_open += from.connections_open;
     add_pairs(&mut to.failures, from.failures);

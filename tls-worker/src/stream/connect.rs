@@ -5,7 +5,7 @@ use crate::api::RetryOn;
 use crate::persist::Pin;
 use crate::proxy::send::{self, About};
 use crate::stats::{Circuit, Rejection, RetryReason};
-use crate::upstream::{Active, Ask, NoPlace, Opened, Outcome, PoolView, UpState, key, open};
+use crate::upstream::{Active, Ask, ConnectError, NoPlace, Opened, Outcome, PoolView, UpState, key, open};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,12 +53,15 @@ pub(super) async fn connect(client: &Client, pool: &PoolView, about: &About<'_>,
             Ok((stream, state)) => {
                 pool.outcome(&choice, Outcome::Good, began.elapsed());
                 active.hold(admitted);
+                active.becomes_tunnel();
                 return Some(Connected { stream, state, active });
             }
             Err(error) => {
-                backend.stats.failures.inc(error.failure());
                 tracing::debug!(pool = &*pool.name, backend = %backend.address, %error, "no connection");
-                pool.outcome(&choice, Outcome::Connect, began.elapsed());
+                if !matches!(error, ConnectError::Drained) {
+                    backend.stats.failures.inc(error.failure());
+                    pool.outcome(&choice, Outcome::Connect, began.elapsed());
+                }
                 tried.push(backend.address);
                 let more = tried.len() < pool.retry.tries as usize && pool.retry.on.contains(&RetryOn::Connect);
                 if !more {

@@ -221,6 +221,7 @@ async fn carry<C: Side>(stream: C, first: Vec<u8>, client: Client, connected: Co
     tokio::select! {
         biased;
         () = client.cut() => {}
+        () = active.over() => {}
         end = relayed => if end == End::BackendBroke {
             active.backend().stats.failures.inc(BackendFailure::Reset);
         },

@@ -86,6 +86,18 @@ impl UpstreamIdentity {
     pub fn server_name(&self, backend: std::net::SocketAddr) -> ServerName<'static> {
         self.name.clone().unwrap_or_else(|| ServerName::IpAddress(backend.ip().into()))
     }
+
+    /// The same of a backend that was found by a name: where the pool says no other, it is that.
+    pub(crate) fn server_name_of(
+        &self,
+        backend: std::net::SocketAddr,
+        found_by: Option<&ServerName<'static>>,
+    ) -> ServerName<'static> {
+        match (&self.name, found_by) {
+            (None, Some(name)) => name.clone(),
+            _ => self.server_name(backend),
+        }
+    }
 }
 
 /// TLS towards a pool's backends.

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::dial::Dials;
+use super::drain::Drain;
 use super::ewma::PeakEwma;
 use super::outlier::{Court, Record};
 use super::pool::Kept;
@@ -10,10 +11,13 @@ use super::shared::Shared;
 use crate::api::BackendState;
 use crate::clock::{self, Millis};
 use crate::stats::{BackendStats, PoolStats};
+use crate::tls::UpstreamIdentity;
+use rustls_pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// See the module.
 #[derive(Default)]
@@ -65,6 +69,10 @@ pub(crate) struct Backend {
     pub(super) risen: Cell<Millis>,
     /// In the last snapshot.
     state: Cell<Option<BackendState>>,
+    pub(super) drain: Drain,
+    drain_timeout: Cell<Option<Duration>>,
+    /// What its certificate is verified against, where its pool does not say it.
+    server_name: RefCell<Option<ServerName<'static>>>,
 }
 
 impl Backend {
@@ -84,30 +92,53 @@ impl Backend {
             record: Record::default(),
             risen: Cell::new(0),
             state: Cell::new(None),
+            drain: Drain::default(),
+            drain_timeout: Cell::new(None),
+            server_name: RefCell::default(),
         }
     }
 
-    /// A new generation: connections made under another identity are not used any more, and none are kept where no
-    /// request will come.
-    pub(crate) fn configure(&self, identity: u64, state: Option<BackendState>) {
-        let keeps = matches!(state, Some(BackendState::Up | BackendState::Draining));
+    /// A new generation: connections made under another identity or name are not used any more, and none are kept where
+    /// no request will come.
+    pub(crate) fn meet(&self, identity: u64, server_name: Option<ServerName<'static>>, keeps: bool) {
         self.keeps.set(keeps);
-        if self.identity.replace(identity) != identity || !keeps {
+        let other = *self.server_name.borrow() != server_name;
+        if self.identity.replace(identity) != identity || other || !keeps {
             let dropped = std::mem::take(&mut *self.idle.borrow_mut());
             drop(dropped);
             self.shared.borrow().iter().for_each(|shared| shared.retire());
         }
+        if other {
+            *self.server_name.borrow_mut() = server_name;
+        }
+    }
+
+    /// What it is in a new generation; None: it is in none. Where it takes no new requests, it has so long for those that
+    /// it has.
+    pub(crate) fn stands(self: &Rc<Self>, state: Option<BackendState>, drain_timeout: Option<Duration>) {
         let before = self.state.replace(state);
         if state == Some(BackendState::Up) && before != state {
             // In a pool that is new itself there is nobody beside whom it would have to grow.
             let grows = before.is_some() || self.pool.known.get();
             self.risen.set(if grows { clock::now() } else { 0 });
         }
+        match state {
+            Some(BackendState::Up | BackendState::Down) => self.drain.stop(),
+            Some(BackendState::Draining | BackendState::Disabled) | None => Drain::begin(self, drain_timeout),
+        }
+        self.drain_timeout.set(drain_timeout);
     }
 
     /// It is in no snapshot any more.
-    pub(crate) fn retire(&self) {
-        self.configure(self.identity.get(), None);
+    pub(crate) fn retire(self: &Rc<Self>) {
+        let name = self.server_name.borrow().clone();
+        self.meet(self.identity.get(), name, false);
+        self.stands(None, self.drain_timeout.get());
+    }
+
+    /// The name that a handshake with it begins with.
+    pub(super) fn server_name(&self, identity: &UpstreamIdentity) -> ServerName<'static> {
+        identity.server_name_of(self.address, self.server_name.borrow().as_ref())
     }
 
     /// Whether it is left out because of how it answered.

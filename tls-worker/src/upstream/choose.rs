@@ -97,8 +97,8 @@ impl PoolView {
         let pinned = ask.pinned.filter(|address| !ask.tried.contains(address))?;
         let choice = self.all.iter().find(|c| c.backend.address == pinned)?;
         let state = self.standings[choice.index].state;
-        (matches!(state, BackendState::Up | BackendState::Draining) && !choice.backend.record.is_out(now))
-            .then_some(choice)
+        let takes = matches!(state, BackendState::Up | BackendState::Draining) && !choice.backend.is_closed();
+        (takes && !choice.backend.record.is_out(now)).then_some(choice)
     }
 
     fn has_room(&self, choice: &Choice, ask: &Ask<'_>) -> bool {

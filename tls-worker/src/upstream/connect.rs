@@ -2,6 +2,7 @@
 //! drives it until it is closed, upgraded, or overdue.
 
 use super::dial::Dial;
+use super::drain::{Drain, LineGuard};
 use super::pool::{Kept, Wants};
 use super::sender::{Tasks, TasksGuard};
 use super::shared::{Shared, Unclaimed};
@@ -55,13 +56,15 @@ pub(crate) enum ConnectError {
     Shared(BackendFailure),
     #[error("too many requests wait for a connection")]
     Pending,
+    #[error("its drain is over")]
+    Drained,
 }
 
 impl ConnectError {
     /// What it is counted as.
     pub(crate) fn failure(&self) -> BackendFailure {
         match self {
-            ConnectError::Tcp(_) | ConnectError::Pending => BackendFailure::Connect,
+            ConnectError::Tcp(_) | ConnectError::Pending | ConnectError::Drained => BackendFailure::Connect,
             ConnectError::Tls(error) => tls_failure(error),
             ConnectError::Http(_) | ConnectError::Closed => BackendFailure::Reset,
             ConnectError::Timeout => BackendFailure::ConnectTimeout,
@@ -102,7 +105,8 @@ pub(crate) async fn open(
 ) -> Result<(Opened, Arc<UpState>), ConnectError> {
     let config = |tls: &UpstreamTlsView| (!through).then(|| tls.configs.streams.clone());
     let _dial = Dial::begin(backend, false);
-    within_deadline(pool, establish(pool, backend, ahead, config)).await
+    let opened = within_deadline(pool, establish(pool, backend, ahead, config)).await?;
+    if backend.is_closed() { Err(ConnectError::Drained) } else { Ok(opened) }
 }
 
 /// A connection for requests.
@@ -130,6 +134,7 @@ pub(super) async fn connect(pool: &PoolView, backend: &Rc<Backend>, wants: Wants
         }
         let dial = Dial::begin(backend, many);
         let made = within_deadline(pool, make(pool, backend, wants)).await;
+        let made = if backend.is_closed() { Err(ConnectError::Drained) } else { made };
         match &made {
             Ok(Made::Part(shared)) => {
                 backend.speaks_http1.set(false);
@@ -189,7 +194,7 @@ async fn establish(
     let Some((tls, config)) = tls.and_then(|tls| Some((tls, config(tls)?))) else {
         return Ok((Opened::Clear(stream), state));
     };
-    let name = tls.identity.server_name(backend.address);
+    let name = backend.server_name(&tls.identity);
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
     Ok((Opened::Tls(Box::new(stream)), state))
 }
@@ -203,11 +208,15 @@ where
     let (sender, connection) =
         builder.max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
     let driven = drive(connection.with_upgrades(), state.clone());
+    let guard = Drain::line(&backend);
+    let (id, of) = (guard.id(), backend.clone());
     let driver = tokio::task::spawn_local(async move {
         driven.await;
+        drop(guard);
         // The connection is closed: there may be room for another one.
         backend.pool.queue.call(None);
     });
+    LineGuard::set(&of, id, &state, driver.abort_handle());
     Ok(Made::Whole(Kept { sender, state, driver: driver.abort_handle(), identity }))
 }
 

@@ -1,7 +1,7 @@
 //! Backends, as one thread sees them. `choose` takes one (by `balance`, `maglev`, `ewma`; of those that `group` and
 //! `outlier` let take part), `place` waits for it in the `queue`, `budget` bounds retries. `pool` leases its connections,
 //! `connect` and `dial` make and drive new ones, `sender` sends requests on them, `shared` carries many on one, `state`
-//! knows what is due on each.
+//! knows what is due on each. `drain` ends what is in flight when a backend's time is over.
 
 mod backend;
 mod balance;
@@ -9,6 +9,7 @@ mod budget;
 mod choose;
 mod connect;
 mod dial;
+mod drain;
 mod ewma;
 mod group;
 mod maglev;
@@ -42,6 +43,7 @@ use crate::tls::{UpstreamConfigs, UpstreamIdentity};
 use crate::vars::Template;
 use group::Standing;
 use place::{Limits, share};
+use rustls_pki_types::ServerName;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -98,7 +100,8 @@ impl PoolView {
     pub(crate) fn keeps(&self, address: SocketAddr) -> Option<&Choice> {
         let pins = self.pins.as_ref()?;
         let (index, state) = *pins.backends.get(&address)?;
-        if pins.pinning.keeps(address, state, clock::now()) { self.all.get(index) } else { None }
+        let choice = self.all.get(index).filter(|choice| !choice.backend.is_closed())?;
+        pins.pinning.keeps(address, state, clock::now()).then_some(choice)
     }
 
     pub(crate) fn new(thread: &Thread, pool: &CompiledPool) -> Self {
@@ -116,7 +119,10 @@ impl PoolView {
             })
             .collect();
         for (choice, b) in all.iter().zip(&pool.backends) {
-            choice.backend.configure(identity, Some(b.state));
+            let keeps = b.state == BackendState::Up || (b.state == BackendState::Draining && pool.pinning.is_some());
+            let server_name = b.server_name.as_ref().and_then(|name| ServerName::try_from(name.clone()).ok());
+            choice.backend.meet(identity, server_name, keeps);
+            choice.backend.stands(Some(b.state), b.drain_timeout.or(pool.drain_timeout));
         }
         state.known.set(true);
         let tls =

@@ -37,17 +37,32 @@ pub(crate) struct Active {
     backend: Rc<Backend>,
     /// It counts on its pool as long.
     admitted: Option<Admitted>,
+    /// It carries bytes of any kind, and may last.
+    tunnel: bool,
 }
 
 impl Active {
     pub(crate) fn begin(backend: &Rc<Backend>) -> Self {
         backend.stats.active.inc();
-        Active { backend: backend.clone(), admitted: None }
+        Active { backend: backend.clone(), admitted: None, tunnel: false }
     }
 
     /// It was let in by its pool.
     pub(crate) fn hold(&mut self, admitted: Admitted) {
         self.admitted = Some(admitted);
+    }
+
+    /// It is a tunnel from here on.
+    pub(crate) fn becomes_tunnel(&mut self) {
+        if !self.tunnel {
+            self.tunnel = true;
+            self.backend.stats.tunnels.inc();
+        }
+    }
+
+    /// Resolves when the time of its backend is over.
+    pub(crate) async fn over(&self) {
+        self.backend.drain.over().await;
     }
 
     pub(crate) fn backend(&self) -> &Backend {
@@ -58,6 +73,9 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.backend.stats.active.dec();
+        if self.tunnel {
+            self.backend.stats.tunnels.dec();
+        }
         self.backend.pool.queue.call(Some(self.backend.address));
     }
 }

@@ -118,6 +118,16 @@ impl Shared {
         self.wake();
     }
 
+    /// End every stream.
+    pub(super) fn cut(&self) {
+        for stream in self.streams.borrow().iter() {
+            stream.state.cut();
+            if let Some(waker) = stream.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// Wait for the backend's first settings: before them it is not known how many streams it takes. False: the
     /// connection has ended.
     pub(super) async fn settled(&self) -> bool {

@@ -77,6 +77,9 @@ impl Line {
     }
 }
 
+/// [`UpState::ended_by`] of what was cut when its backend's time was over.
+const CUT: u64 = u64::MAX;
+
 /// Of a connection that carries one request at a time, or of one stream of a connection that carries many.
 #[derive(Debug)]
 pub(crate) struct UpState {
@@ -94,7 +97,7 @@ pub(crate) struct UpState {
     uploading: Counter,
     /// 1 when it broke off on the client's side.
     client_broke: Counter,
-    /// The deadline that ended the connection, plus one.
+    /// The deadline that ended the connection, plus one; or [`CUT`].
     ended_by: Counter,
 }
 
@@ -249,6 +252,16 @@ impl UpState {
             Phase::Idle | Phase::SendingClient | Phase::ReceivingClient => return,
         };
         self.ended_by.set(failure as u64 + 1);
+    }
+
+    /// Its backend's time is over.
+    pub(super) fn cut(&self) {
+        self.ended_by.set(CUT);
+    }
+
+    /// Whether it was cut because its backend's time is over.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.ended_by.get() == CUT
     }
 
     /// Why it broke, seen from the backend's side.

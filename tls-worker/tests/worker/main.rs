@@ -13,6 +13,7 @@ mod calls;
 mod client_certs;
 mod compression;
 mod control;
+mod drain;
 mod edges;
 mod guards;
 mod h2_upstream;

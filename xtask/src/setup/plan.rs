@@ -49,6 +49,9 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("dnsmasq", &["dnsmasq-base"]),
     tool("slapd", &["slapd"]),
     tool("nft", &["nftables"]),
+    // For packages, and to try them.
+    tool("strip", &["binutils"]),
+    tool("systemd-analyze", &["systemd"]),
 ];
 
 /// Packages with a compiler and its sources.

@@ -1,7 +1,9 @@
 //! `[authorizer.NAME]`: who is asked before a request goes on.
 
+use super::super::backends::name_and_port;
 use super::super::files::Files;
 use super::super::model::Pool;
+use super::super::names::NamedBackend;
 use super::super::pool::{DEADLINE, codes};
 use super::super::problem::{Problem, Problems};
 use super::super::refs::Refs;
@@ -9,6 +11,7 @@ use super::super::scalar::{self, Wrong};
 use super::super::section::{At, Section, string};
 use super::super::tls::upstream::{self, Certificates};
 use super::text::{When, template};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tls_worker::api::requests::check_authorizer;
@@ -159,15 +162,15 @@ fn target(
         let tls = tls.unwrap_or_else(|| Section::absent(&title).at(section.span_of("url")));
         upstream::tls(tls, p, around.files, around.certificates)
     });
-    let own = Pool { tls, ..Pool::of_one(pool_name(&name.value), url.address) };
+    let own = Pool { tls, ..url.pool(pool_name(&name.value)) };
     Some(Target { pool: 0, own: Some(own), url: Some(url) })
 }
 
-/// `http://192.0.2.10:8080/path`
+/// `http://192.0.2.10:8080/path`, `https://who.internal/path`
 #[derive(Debug, PartialEq)]
 struct Url {
     secure: bool,
-    address: SocketAddr,
+    at: Result<SocketAddr, (String, u16)>,
     authority: String,
     path: Option<String>,
 }
@@ -187,12 +190,28 @@ fn url(text: &str) -> Result<Url, Wrong> {
     }
     let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let host = authority.host();
-    let address = scalar::backend(&format!("{host}:{port}")).map_err(|_| {
-        let help = "names are not looked up: write an IP address, and the name as `host`, and as `tls.server_name`";
-        Wrong::new(format!("{host:?} is no IP address"), help)
-    })?;
+    let at = match name_and_port(&format!("{host}:{port}"))? {
+        Some(named) => Err(named),
+        None => {
+            let address = scalar::backend(&format!("{host}:{port}"));
+            Ok(address.map_err(|_| Wrong::new(format!("{host:?} is no host"), HELP))?)
+        }
+    };
     let path = (uri.path() != "/").then(|| uri.path().to_owned());
-    Ok(Url { secure, address, authority: authority.to_string(), path })
+    Ok(Url { secure, at, authority: authority.to_string(), path })
+}
+
+impl Url {
+    /// Whom it names.
+    fn pool(&self, name: String) -> Pool {
+        match &self.at {
+            Ok(address) => Pool::of(name, [(*address, 1)].into(), Vec::new()),
+            Err((host, port)) => {
+                let (host, role) = (host.clone(), api::BackendRole::default());
+                Pool::of(name, BTreeMap::new(), vec![NamedBackend { host, port: *port, weight: 1, role }])
+            }
+        }
+    }
 }
 
 fn method(text: &str) -> Result<String, Wrong> {
@@ -326,12 +345,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_of_addresses() {
+    fn urls_are_of_addresses_or_names() {
         let read = url("https://192.0.2.1/ask").unwrap();
-        assert_eq!((read.secure, read.address.to_string().as_str()), (true, "192.0.2.1:443"));
+        assert_eq!((read.secure, read.at.unwrap().to_string().as_str()), (true, "192.0.2.1:443"));
+        assert_eq!(url("https://Who.internal/ask").unwrap().at, Err(("who.internal".into(), 443)));
+        assert_eq!(url("http://who.internal:8080").unwrap().pool("p".into()).names[0].to_string(), "who.internal:8080");
         assert_eq!((read.authority.as_str(), read.path.as_deref()), ("192.0.2.1", Some("/ask")));
         assert_eq!(url("http://[2001:db8::1]:8080").unwrap().path, None);
-        for bad in ["", "/ask", "ftp://192.0.2.1/", "http://name/", "http://u@192.0.2.1/", "http://192.0.2.1/?a=b"] {
+        for bad in ["", "/ask", "ftp://192.0.2.1/", "http://-a.b/", "http://u@192.0.2.1/", "http://192.0.2.1/?a=b"] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

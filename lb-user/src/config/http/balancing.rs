@@ -1,9 +1,9 @@
 //! Words of `[pool.NAME]` that say how its requests are spread, and `[pool.NAME.limits]`.
 
+use super::super::backends::Backends;
 use super::super::problem::{Problem, Problems};
 use super::super::scalar::Wrong;
 use super::super::section::Section;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tls_worker::api::vars::Template;
@@ -83,20 +83,15 @@ pub(in crate::config) fn role(section: &mut Section<'_>, p: &mut Problems) -> Ba
 }
 
 /// What only shows when all backends are seen: `roles` are those that have something special, of so many.
-pub(in crate::config) fn check_roles<'r>(
-    section: &Section<'_>,
-    roles: impl Iterator<Item = (&'r SocketAddr, &'r BackendRole)>,
-    backends: usize,
-    min_up: u32,
-    p: &mut Problems,
-) {
-    let backups = roles.filter(|(_, role)| role.backup).count();
+pub(in crate::config) fn check_roles(section: &Section<'_>, found: &Backends, min_up: u32, p: &mut Problems) {
+    let backups = found.roles().filter(|role| role.backup).count();
+    let backends = found.len();
     if backends > 0 && backups == backends {
         p.push(
             Problem::warning(section.span_of("backends"), "every backend is a backup")
                 .help("remove `backup` from those that are to serve first"),
         );
-    } else if section.has("min_up") && min_up as usize > backends {
+    } else if section.has("min_up") && min_up as usize > backends && found.names.is_empty() {
         p.push(
             Problem::warning(section.span_of("min_up"), format!("`min_up` is {min_up}, of {backends} backends"))
                 .help("every priority takes part always: lower it, or leave it out"),

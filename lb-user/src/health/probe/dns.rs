@@ -59,9 +59,19 @@ async fn stream(question: Question<'_>, bytes: &[u8], query: &Message, probe: &D
     Ok(judge(&answer, query, probe.expect.as_deref()))
 }
 
+/// What the bytes of an answer say to the question with this number; none: it is no answer to it, or there is more over TCP. Pure.
+pub fn read(bytes: &[u8], id: u16, probe: &DnsProbe) -> Option<(bool, String)> {
+    let mut query = query(probe)?;
+    query.metadata.id = id;
+    match judge(bytes, &query, probe.expect.as_deref()) {
+        Said::Stranger | Said::Truncated => None,
+        said => Some(said.words()),
+    }
+}
+
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+enum Said {
     /// It is to no question of ours.
     Stranger,
     /// There is more, over TCP.
@@ -90,8 +100,7 @@ impl Said {
     }
 }
 
-/// Read an answer to a question. Pure.
-pub fn judge(bytes: &[u8], query: &Message, expect: Option<&str>) -> Said {
+fn judge(bytes: &[u8], query: &Message, expect: Option<&str>) -> Said {
     let ours = query.metadata.id.to_be_bytes();
     if bytes.get(..2) != Some(&ours[..]) {
         return Said::Stranger;

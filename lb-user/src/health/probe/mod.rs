@@ -14,7 +14,7 @@ mod text;
 
 /// What reads a backend's bytes, for those who try to break it: each says whether the answer is good, or nothing yet.
 pub mod answers {
-    pub use super::dns::judge as dns;
+    pub use super::dns::read as dns;
     pub use super::grpc::judge as grpc;
     pub use super::ldap::judge as ldap;
     pub use super::text::Search;

@@ -27,7 +27,7 @@ fn add(network: &str, allow: bool, service: Option<&str>, seconds: Option<u32>) 
 async fn what_concerns_forwarded_services_alone_never_reaches_the_worker() {
     let edge = Edge::start_with(L4).await;
     edge.world.take();
-    edge.pool(PoolChange::Drain).await.unwrap();
+    edge.pool(PoolChange::Drain { seconds: None }).await.unwrap();
     assert_eq!(edge.world.take(), [Seen::Applied(0), Seen::Forwarded(vec![BackendState::Draining]), Seen::Listening]);
     edge.pool(PoolChange::Enable).await.unwrap();
     edge.world.take();

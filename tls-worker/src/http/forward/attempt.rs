@@ -48,7 +48,7 @@ impl Failed {
 
     /// Whether it counts against the backend: that it closes what was not used, or says what it did not take, does not.
     pub(super) fn is_backends(&self, decision: &Option<Again>) -> bool {
-        self.kind != Kind::Final && !decision.is_some_and(|again| again.at == Where::Same)
+        !matches!(self.kind, Kind::Final | Kind::Cut) && !decision.is_some_and(|again| again.at == Where::Same)
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -137,6 +137,7 @@ async fn exchange(
     let refused = error.as_ref().is_some_and(|error| is_refused(error.error()));
     let garbled = error.as_ref().is_some_and(|error| error.error().is_parse());
     let kind = match failure {
+        _ if state.is_cut() => Kind::Cut,
         _ if reused && is_unsent => Kind::Reused,
         // A new connection that was closed before it took anything: as good as not connected.
         _ if is_unsent => Kind::Connect,
@@ -162,7 +163,8 @@ fn unconnected(error: &ConnectError) -> Failed {
         ConnectError::Timeout | ConnectError::Shared(BackendFailure::ConnectTimeout) => Fault::GatewayTimeout,
         _ => Fault::BadGateway,
     };
-    Failed { kind: Kind::Connect, taken: false, reused: false, failure, fault, error: error.to_string().into() }
+    let kind = if matches!(error, ConnectError::Drained) { Kind::Cut } else { Kind::Connect };
+    Failed { kind, taken: false, reused: false, failure, fault, error: error.to_string().into() }
 }
 
 /// The same request, with what is remembered of its body, or none.

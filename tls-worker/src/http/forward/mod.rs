@@ -153,6 +153,9 @@ fn outcome(status: StatusCode) -> Outcome {
 /// A try failed, and the backend is to blame.
 fn count(pool: &PoolView, choice: &Choice, failed: &Failed, began: Option<Instant>) {
     let backend = &choice.backend;
+    if failed.kind == retry::Kind::Cut {
+        return;
+    }
     note(pool, choice, failed.outcome(), began);
     backend.stats.failures.inc(failed.failure);
     tracing::debug!(pool = &*pool.name, backend = %backend.address, error = %failed.error, "no answer");

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Reset,
     /// Nothing by the deadline.
     Timeout,
+    /// The time of its drain is over.
+    Cut,
     /// Not the backend's fault, or not to be helped.
     Final,
 }
@@ -108,6 +110,8 @@ pub(super) fn decide(
     let again = |at, reason, free| Some(Again { at, reason, free });
     match failed.kind {
         Kind::Reused if !fresh && (!failed.taken || about.idempotent) => again(Where::Same, RetryReason::Reused, true),
+        // It was the edge that broke it off.
+        Kind::Cut if more => again(Where::Other, RetryReason::Drained, true),
         Kind::Refused if !fresh => again(Where::Same, RetryReason::Refused, failed.reused),
         _ => {
             let (on, reason) = match failed.kind {
@@ -116,7 +120,7 @@ pub(super) fn decide(
                 Kind::Reset | Kind::Reused => (RetryOn::Reset, RetryReason::Reset),
                 Kind::Timeout if failed.taken => (RetryOn::Timeout, RetryReason::Timeout),
                 Kind::Timeout => (RetryOn::Connect, RetryReason::Timeout),
-                Kind::Final => return None,
+                Kind::Cut | Kind::Final => return None,
             };
             // Without a connection nobody has had work of it: nothing is multiplied by trying elsewhere.
             if more && retry.on.contains(&on) { again(Where::Other, reason, on == RetryOn::Connect) } else { None }
@@ -131,7 +135,8 @@ mod tests {
     use crate::stats::BackendFailure;
     use proptest::prelude::*;
 
-    const KINDS: [Kind; 6] = [Kind::Connect, Kind::Reused, Kind::Refused, Kind::Reset, Kind::Timeout, Kind::Final];
+    const KINDS: [Kind; 7] =
+        [Kind::Connect, Kind::Reused, Kind::Refused, Kind::Reset, Kind::Timeout, Kind::Cut, Kind::Final];
     const ON: [RetryOn; 4] = [RetryOn::Connect, RetryOn::Refused, RetryOn::Reset, RetryOn::Timeout];
 
     fn failed(kind: Kind, taken: bool, reused: bool) -> Failed {

@@ -88,8 +88,14 @@ pub(crate) fn route(name: &str, hosts: &[&str], path: Option<&str>, pool: usize)
 }
 
 pub(crate) fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
-    let backend =
-        |a: &SocketAddr| Backend { address: *a, weight: 1, state: BackendState::Up, role: BackendRole::default() };
+    let backend = |a: &SocketAddr| Backend {
+        address: *a,
+        weight: 1,
+        state: BackendState::Up,
+        role: BackendRole::default(),
+        server_name: None,
+        drain_timeout: None,
+    };
     Pool {
         name: name.into(),
         backends: backends.iter().map(backend).collect(),
