@@ -4,10 +4,12 @@
 //! service manager is told. Whatever fails takes back what was done before it. End: drain, then everything out; or, after
 //! an upgrade, everything is another control plane's, and the workers drain.
 
+mod asks;
 mod before;
+mod kept;
 mod signals;
 
-use crate::admin::{self, AdminSocket, HandOn, SocketError};
+use crate::admin::{self, AdminSocket, HandOn, Room, SocketError};
 use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
 use crate::datapath::{Datapath, DatapathError, Inherited, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::files::FilesAgent;
@@ -15,10 +17,13 @@ use crate::health;
 use crate::metrics;
 use crate::names::{self, NamesAgent};
 use crate::ocsp;
-use crate::reconcile::{Event, Reconciler, Recovered, Refusal, UpgradeError, UpgradeRequest, Upgraded};
+use crate::reconcile::{Event, Reconciler, Refusal, Upgraded};
+use crate::state::{SessionStore, StateError};
 use crate::supervisor::{self, LaunchError, Places, Staff};
 use crate::upgrade::{HandoverError, Old, Predecessor, Sockets};
+use asks::{leave, reload, upgrade_by_signal};
 use before::Before;
+use kept::{recover, saved};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 use signals::{Ask, Signals, notify};
@@ -38,8 +43,6 @@ use tracing_subscriber::EnvFilter;
 const GRACE: Duration = Duration::from_secs(10);
 /// For everything else at the end.
 const CLOSE: Duration = Duration::from_secs(10);
-/// For a new control plane to become ready, when a signal asks for one.
-const UPGRADE: Duration = Duration::from_secs(30);
 /// Requests that wait for the reconciler; more wait at their senders.
 const EVENTS: usize = 64;
 
@@ -66,6 +69,9 @@ pub enum RunError {
     /// The datapath cannot be had.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The state directory is not for this edge.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The first state was refused.
     #[error(transparent)]
     Start(#[from] Refusal),
@@ -135,7 +141,10 @@ struct Begun<D> {
     reconciler: Reconciler<D>,
     signals: Signals,
     socket: AdminSocket,
-    hand_on: HandOn,
+    read_only: Option<AdminSocket>,
+    rooms: [Room; 2],
+    hand_on: Vec<HandOn>,
+    store: Option<SessionStore>,
     metrics: Option<TcpListener>,
     counts: Arc<ocsp::Counts>,
     ocsp: ocsp::AgentSide,
@@ -163,13 +172,23 @@ async fn begin<D: Datapath>(
     // By the name that it has now: an upgrade of the package replaces the file.
     let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/proc/self/exe").to_owned());
     let launch = supervisor::launch(edge.worker_binary.as_deref(), edge.user.as_deref())?;
+    let admin = &loaded.config.admin;
     let mut sockets = Sockets::new();
-    let socket = match before.socket("admin") {
-        Some(socket) => AdminSocket::inherit(socket, &loaded.config.admin.socket)?,
-        None => AdminSocket::bind(&loaded.config.admin.socket)?,
+    let mut hand_on = Vec::new();
+    let mut bound = |name: &'static str, path: &Path, access: &_| -> Result<AdminSocket, RunError> {
+        let socket = match before.socket(name) {
+            Some(socket) => AdminSocket::inherit(socket, path)?,
+            None => AdminSocket::bind(path, access)?,
+        };
+        let (once_more, word) = socket.hand_on()?;
+        sockets.push((name, once_more));
+        hand_on.push(word);
+        Ok(socket)
     };
-    let (once_more, hand_on) = socket.hand_on()?;
-    sockets.push(("admin", once_more));
+    let socket = bound("admin", &admin.socket, &admin.access)?;
+    let read_only = admin.read_only.as_ref().map(|(path, access)| bound("read_only", path, access)).transpose()?;
+    let rooms = [(); 2].map(|()| Room::new(admin.max_connections as usize));
+    let (recovered, store) = recover(&loaded.config).await?;
     let metrics = match loaded.config.admin.metrics {
         Some(address) => {
             let listener = metrics_listener(address, before);
@@ -185,7 +204,7 @@ async fn begin<D: Datapath>(
     let loaded = Loaded { config: loaded.config.resolved(&resolved), ..loaded };
     let edge = &loaded.config.edge;
     let datapath = open(&loaded.config, before.inherited()).await?;
-    let recovered = before.recovered(Recovered::default());
+    let recovered = before.recovered(recovered);
     let staff = Staff {
         log: Some(edge.log.clone()),
         processes: edge.life.workers as usize,
@@ -203,7 +222,7 @@ async fn begin<D: Datapath>(
     let link = (worker_side, Arc::clone(&counts));
     let reconciler = Reconciler::start(path, loaded, recovered, datapath, staff, link).await?;
     let reconciler = reconciler.with_names(resolved);
-    Ok(Begun { reconciler, signals, socket, hand_on, metrics, counts, ocsp, old, drain })
+    Ok(Begun { reconciler, signals, socket, read_only, rooms, hand_on, store, metrics, counts, ocsp, old, drain })
 }
 
 fn metrics_listener(address: SocketAddr, before: &mut Before) -> std::io::Result<TcpListener> {
@@ -219,11 +238,24 @@ fn metrics_listener(address: SocketAddr, before: &mut Before) -> std::io::Result
 
 impl<D: Datapath> Begun<D> {
     async fn go_on(self, before: Before, places: Places) -> Result<(), RunError> {
-        let Self { mut reconciler, mut signals, socket, hand_on, metrics, counts, ocsp, old, drain } = self;
+        let Self {
+            mut reconciler,
+            mut signals,
+            socket,
+            read_only,
+            rooms,
+            hand_on,
+            store,
+            metrics,
+            counts,
+            ocsp,
+            old,
+            drain,
+        } = self;
         let successor = match before.ready(reconciler.generation()).await {
             Ok(successor) => successor,
             Err(error) => {
-                hand_on.done();
+                hand_on.iter().for_each(HandOn::done);
                 reconciler.abandon().await;
                 return Err(error);
             }
@@ -259,10 +291,17 @@ impl<D: Datapath> Begun<D> {
         servers.spawn(staples.run());
         servers.spawn(files.run());
         servers.spawn(names.run());
-        servers.spawn(admin::serve(socket, events.clone()));
-        if let Some(listener) = metrics {
-            servers.spawn(metrics::serve(listener, events.clone()));
+        let [room, readers] = &rooms;
+        servers.spawn(admin::serve(socket, events.clone(), false, room.clone()));
+        if let Some(socket) = read_only {
+            servers.spawn(admin::serve(socket, events.clone(), true, readers.clone()));
         }
+        if let Some(listener) = metrics {
+            servers.spawn(metrics::serve(listener, events.clone(), rooms.clone()));
+        }
+        // While the old control plane has the store, this one waits for it.
+        let (end_saving, ending) = oneshot::channel();
+        let saving = store.map(|store| tokio::spawn(store.run(ending)));
         let (name, datapath, interfaces) = (&old.edge, &description.datapath, &description.interfaces);
         tracing::info!(name, datapath, ?interfaces, "edge runs");
         notify(&[NotifyState::Ready]);
@@ -303,9 +342,10 @@ impl<D: Datapath> Begun<D> {
             }
         };
         if let Some(upgraded) = taken {
-            hand_on.done();
+            hand_on.iter().for_each(HandOn::done);
             notify(&[NotifyState::MainPid(upgraded.pid)]);
             servers.shutdown().await;
+            saved(end_saving, saving).await;
             leave(&events, drain, &mut signals).await;
             return Ok(());
         }
@@ -326,6 +366,7 @@ impl<D: Datapath> Begun<D> {
                 Ok(Err(_)) | Err(_) => return Err(RunError::Stuck(all)),
             }
         }
+        saved(end_saving, saving).await;
         tracing::info!("edge ended");
         Ok(())
     }
@@ -337,41 +378,4 @@ async fn ended(upgrade: &mut Option<JoinHandle<Option<Upgraded>>>) -> Option<Upg
         Some(upgrade) => upgrade.await.ok().flatten(),
         None => std::future::pending().await,
     }
-}
-
-/// The new one has everything; what is open here is given its time, unless a signal says that it is over.
-async fn leave(events: &mpsc::Sender<Event>, grace: Duration, signals: &mut Signals) {
-    tracing::info!(grace_seconds = grace.as_secs(), "this control plane ends when its workers have drained");
-    let (reply, drained) = oneshot::channel();
-    if events.send(Event::Leave { grace, reply }).await.is_ok() {
-        tokio::select! {
-            _ = drained => {}
-            () = signals.end() => tracing::warn!("what is still open is cut"),
-        }
-    }
-    tracing::info!("ended; the edge is the new control plane's");
-}
-
-/// What came of it is logged by those who carry it out.
-async fn upgrade_by_signal(events: mpsc::Sender<Event>) {
-    let (reply, done) = oneshot::channel();
-    let request = UpgradeRequest { binary: None, timeout: UPGRADE };
-    if events.send(Event::Upgrade { request, reply }).await.is_ok()
-        && let Ok(Err(error @ UpgradeError::Underway)) = done.await
-    {
-        tracing::warn!(%error, "SIGUSR2");
-    }
-}
-
-/// The reconciler logs what came of it.
-async fn reload(events: &mpsc::Sender<Event>) {
-    let now = NotifyState::monotonic_usec_now();
-    if let Ok(now) = now {
-        notify(&[NotifyState::Reloading, now]);
-    }
-    let (reply, done) = oneshot::channel();
-    if events.send(Event::Reload { reply }).await.is_ok() {
-        let _ = done.await;
-    }
-    notify(&[NotifyState::Ready]);
 }

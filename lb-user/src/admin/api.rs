@@ -12,23 +12,27 @@
 //! | `POST /v1/certificates/reload` | | [`CertificatesReloaded`] |
 //! | `POST /v1/flow` | [`FlowRequest`] | [`FlowView`] |
 //! | `GET /v1/rules`, `/v1/rules/SERVICE` | | [`Rules`] |
-//! | `POST /v1/rules` | [`PrefixChange`] | [`Changed`] |
+//! | `POST /v1/rules` | [`RuleRequest`] | [`Changed`] |
+//! | `POST /v1/changes` | [`ChangesRequest`] | [`Changed`] |
+//! | `GET /v1/history?limit=N` | | [`HistoryView`] |
+//! | `GET /v1/diff` | | [`DiffView`] |
 //! | `POST /v1/watch` | [`WatchRequest`] | a [`WatchLine`] a line, and empty lines in between, until either side ends |
 //! | `GET /v1/top` | | [`Top`] |
 //! | `POST /v1/trace` | [`TraceRequest`] | [`TraceView`] |
-//! | `POST /v1/reload` | | [`Reloaded`] |
+//! | `POST /v1/reload` | [`OnlyIf`] or `null` | [`Reloaded`] |
 //!
-//! What is refused has a code of 400 or above and [`Failure`] as its body.
+//! What is refused has a code of 400 or above and [`Failure`] as its body. The read-only socket answers GET, `flow`,
+//! `trace` and `watch` alone.
 
 pub use super::api_certificates::*;
+pub use super::api_changes::*;
 pub use super::api_forward::*;
 pub use super::api_health::*;
 pub use super::api_sessions::*;
 pub use super::api_tools::*;
 use crate::config::ProblemView;
 use crate::datapath::{FlowReason, Protocol};
-pub use crate::reconcile::PrefixChange;
-use crate::reconcile::{Mark, PoolChange};
+use crate::reconcile::Mark;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,6 +61,20 @@ pub struct Status {
     pub pools: Vec<PoolRow>,
     /// What the config was warned of.
     pub warnings: Vec<String>,
+    /// What operators changed.
+    #[serde(default)]
+    pub state: StateStatus,
+}
+
+/// What operators changed, and where it is kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StateStatus {
+    /// None: until the daemon ends.
+    pub directory: Option<String>,
+    /// The last in the history; 0: there was none.
+    pub last_change: u64,
+    /// Backends and rules that differ from the file.
+    pub differences: u64,
 }
 
 /// The datapath.
@@ -249,6 +267,9 @@ pub struct PoolView {
     pub tls: Option<String>,
     /// Backends.
     pub backends: Vec<BackendView>,
+    /// Seconds that a drain may take, where none is said for it.
+    #[serde(default)]
+    pub drain_seconds: u64,
     /// Names that stand for some of them.
     #[serde(default)]
     pub names: Vec<NameView>,
@@ -286,7 +307,7 @@ pub struct BackendView {
     pub sessions: Option<u64>,
     /// Until what is in flight is cut; none: it does not drain, or has drained.
     #[serde(default)]
-    pub drain_seconds: Option<u64>,
+    pub drain_left_seconds: Option<u64>,
     /// Requests that were cut at the end of a drain.
     #[serde(default)]
     pub cut_requests: u64,
@@ -327,23 +348,6 @@ pub struct NameView {
     pub error: Option<String>,
     /// Since when DNS says that it has no address.
     pub empty_seconds: Option<u64>,
-}
-
-/// A change of a pool.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PoolRequest {
-    /// Backend.
-    pub address: SocketAddr,
-    /// What.
-    #[serde(flatten)]
-    pub change: PoolChange,
-}
-
-/// A change was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Changed {
-    /// Generation in force.
-    pub generation: u64,
 }
 
 /// Which way a flow goes.
@@ -393,6 +397,9 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Which of several changes was refused, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<usize>,
     /// Of a config that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<ProblemView>,

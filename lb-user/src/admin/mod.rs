@@ -3,11 +3,17 @@
 
 pub mod api;
 mod api_certificates;
+mod api_changes;
 mod api_forward;
 mod api_health;
 mod api_sessions;
 mod api_tools;
+mod changes;
 pub mod client;
+mod peer;
+mod refused;
+mod room;
+mod router;
 mod server;
 mod sessions;
 mod socket;
@@ -22,8 +28,10 @@ mod view_names;
 mod view_top;
 mod watch;
 
+pub use changes::file_digest;
+pub use room::Room;
 pub use server::serve;
-pub use socket::{AdminSocket, SocketError};
+pub use socket::{AdminSocket, SocketAccess, SocketError};
 pub(crate) use socket::{GROUP, HandOn};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.

@@ -1,7 +1,7 @@
 //! `/v1/sessions/POOL`: who a pool's persistence knows.
 
 use super::api::{MAX_SESSIONS_LISTED, SESSIONS_LISTED, SessionList, SessionRow};
-use super::server::Refused;
+use super::refused::Refused;
 use crate::config::Pool;
 use crate::reconcile::State;
 use hyper::StatusCode;
@@ -12,7 +12,7 @@ use tls_worker::api::PersistBy;
 /// The pool's persistence has a table, or is none of them.
 pub(super) fn known(edge: &State, name: &str) -> Result<(), Refused> {
     let Some(pool) = edge.config.pool(name) else {
-        return Err(super::server::unknown("pool", name, edge.config.pools.iter().map(|p| p.name.as_str())));
+        return Err(super::router::unknown("pool", name, edge.config.pools.iter().map(|p| p.name.as_str())));
     };
     let (error, hint) = match &pool.persistence {
         None => ("has no persistence", "add a table [pool.NAME.persistence]"),

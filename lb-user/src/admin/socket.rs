@@ -7,10 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::UnixListener;
 
-/// Group that may use the socket, where it exists.
+/// Group that may use the socket where none is named, if it exists.
 pub(crate) const GROUP: &str = "bailey";
-/// Owner and group.
-const MODE: u32 = 0o660;
+
+/// Who may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// Group; none: `bailey`, where that exists.
+    pub group: Option<String>,
+    /// Bits of owner, group and others.
+    pub mode: u32,
+}
+
+impl Default for SocketAccess {
+    fn default() -> Self {
+        Self { group: None, mode: 0o660 }
+    }
+}
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +66,7 @@ impl HandOn {
 
 impl AdminSocket {
     /// Listen.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, access: &SocketAccess) -> Result<Self, SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(io)?;
@@ -69,7 +82,7 @@ impl AdminSocket {
         let draft = path.with_file_name(format!(".{}", std::process::id()));
         let _ = std::fs::remove_file(&draft);
         let listener = UnixListener::bind(&draft).map_err(io)?;
-        let settled = settle(&draft, path);
+        let settled = settle(&draft, path, access);
         if settled.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
@@ -110,12 +123,16 @@ impl Drop for AdminSocket {
     }
 }
 
-fn settle(draft: &Path, path: &Path) -> std::io::Result<(u64, u64)> {
-    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+fn settle(draft: &Path, path: &Path, access: &SocketAccess) -> std::io::Result<(u64, u64)> {
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(access.group.as_deref().unwrap_or(GROUP)) {
         // An ordinary user may not give files away; then the socket is the user's own.
-        let _ = std::os::unix::fs::chown(draft, None, Some(group.gid.as_raw()));
+        let given = std::os::unix::fs::chown(draft, None, Some(group.gid.as_raw()));
+        // One that was asked for is meant.
+        if access.group.is_some() {
+            given?;
+        }
     }
-    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(MODE))?;
+    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(access.mode))?;
     let meta = std::fs::symlink_metadata(draft)?;
     std::fs::rename(draft, path)?;
     Ok((meta.dev(), meta.ino()))

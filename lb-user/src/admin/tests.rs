@@ -5,7 +5,9 @@ use super::client::{Client, ClientError};
 use super::*;
 use crate::config::{FileKind, Problem, Problems, Stale};
 use crate::datapath::PacketEvent;
-use crate::reconcile::{ChangeError, Event, PoolChange, Refreshed, Refusal, ServiceIds, UpgradeError, Watch, testing};
+use crate::reconcile::{
+    Asked, ChangeError, Done, Event, PoolChange, Refreshed, Refusal, ServiceIds, UpgradeError, Watch, testing,
+};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +28,7 @@ fn serving() -> (tempfile::TempDir, Client) {
 fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc::Sender<Event>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    let socket = AdminSocket::bind(&path).unwrap();
+    let socket = AdminSocket::bind(&path, &SocketAccess::default()).unwrap();
     let (events, mut asked) = mpsc::channel(4);
     let (seen, names) = (broadcast::Sender::new(4), watch::Sender::new(ServiceIds::of(&[("web", 1)])));
     let packets = seen.clone();
@@ -34,18 +36,14 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
         while let Some(event) = asked.recv().await {
             match event {
                 Event::Query { reply, .. } => drop(reply.send(testing::state(BACKEND.parse().unwrap()))),
-                Event::Pool { change: PoolChange::Drain { .. }, reply, .. } => drop(reply.send(Ok(9))),
-                Event::Pool { pool, reply, .. } => {
-                    let _ = reply.send(Err(Refusal::Change(ChangeError::NoPool(pool))));
-                }
+                Event::Change { asked, reply } => drop(reply.send(changed(asked))),
                 Event::ClearSessions { reply, .. } => drop(reply.send(Ok(5))),
-                Event::Reload { reply } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
+                Event::Reload { reply, .. } => drop(reply.send(Err(Refusal::Restart(vec!["edge.name"])))),
                 Event::Refresh { reply } => {
                     let _ = reply.unwrap().send(Ok(refreshed()));
                 }
                 Event::Staple { .. } | Event::Resolved { .. } => {}
                 Event::Flow { reply, .. } => drop(reply.send(None)),
-                Event::Prefix { reply, .. } => drop(reply.send(Err(Refusal::Unfiltered))),
                 Event::Watch { reply } => {
                     let names = names.subscribe();
                     let _ = reply.send(Some(Watch { events: packets.subscribe(), names }));
@@ -56,8 +54,22 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
             }
         }
     });
-    tokio::spawn(serve(socket, events.clone()));
+    tokio::spawn(serve(socket, events.clone(), false, Room::new(32)));
     (dir, Client::new(&path), seen, events)
+}
+
+/// Drains are made by whoever is at the other end, and nothing else is.
+fn changed(asked: Asked) -> Result<Done, Refusal> {
+    let me = rustix::process::geteuid().as_raw();
+    assert_eq!((asked.who.uid, asked.who.pid), (Some(me), Some(std::process::id() as i32)));
+    match &asked.changes[..] {
+        [Change::Pool { change: PoolChange::Drain { .. }, .. }] => {
+            Ok(Done { generation: 9, number: Some(3), kept: Some("/state".into()), steps: vec![] })
+        }
+        [Change::Pool { pool, .. }] => Err(Refusal::Change(ChangeError::NoPool(pool.clone()))),
+        [Change::Rule(_)] => Err(Refusal::Unfiltered),
+        _ => Err(Refusal::Part { index: 1, change: "reset".into(), why: Box::new(Refusal::Closing) }),
+    }
 }
 
 /// One file was taken, another not.
@@ -70,7 +82,7 @@ fn refreshed() -> Refreshed {
 }
 
 fn request(change: PoolChange) -> PoolRequest {
-    PoolRequest { address: BACKEND.parse().unwrap(), change }
+    PoolRequest { address: BACKEND.parse().unwrap(), change, only_if: OnlyIf::default() }
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Failure {
@@ -93,7 +105,7 @@ async fn what_is_asked_is_answered() {
     let address: SocketAddr = BACKEND.parse().unwrap();
     assert_eq!((pool.backends[0].address, pool.row.up, pool.row.total), (address, 1, 1));
     let changed: Changed = client.post("/v1/pools/p", &request(PoolChange::Drain { seconds: None })).await.unwrap();
-    assert_eq!(changed.generation, 9);
+    assert_eq!((changed.generation, changed.number, changed.kept.as_deref()), (9, Some(3), Some("/state")));
     let list: SessionList = client.get("/v1/sessions/p?limit=7&after=a").await.unwrap();
     assert_eq!((list.total, list.sessions.len()), (0, 0));
     let cleared: SessionsCleared = client.post("/v1/sessions/p", &ClearSessions::All).await.unwrap();
@@ -135,17 +147,17 @@ async fn what_is_refused_says_why_and_what_to_do() {
 async fn a_live_socket_is_refused_and_a_dead_one_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/admin.sock");
-    let socket = AdminSocket::bind(&path).unwrap();
+    let socket = AdminSocket::bind(&path, &SocketAccess::default()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-    assert!(matches!(AdminSocket::bind(&path), Err(SocketError::Live(_))));
+    assert!(matches!(AdminSocket::bind(&path, &SocketAccess::default()), Err(SocketError::Live(_))));
     drop(socket);
     assert!(!path.exists());
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a daemon that was killed leaves its socket");
-    let socket = AdminSocket::bind(&path).unwrap();
+    let socket = AdminSocket::bind(&path, &SocketAccess::default()).unwrap();
     drop(socket);
     std::fs::write(&path, "a file").unwrap();
-    assert!(matches!(AdminSocket::bind(&path), Err(SocketError::NoSocket(_))));
+    assert!(matches!(AdminSocket::bind(&path, &SocketAccess::default()), Err(SocketError::NoSocket(_))));
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
 }
 

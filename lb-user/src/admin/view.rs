@@ -8,7 +8,7 @@ use super::view_health as health;
 use super::{sessions, view_names};
 use crate::config::Pool;
 use crate::datapath::Protocol;
-use crate::reconcile::{Mark, State, state};
+use crate::reconcile::{Mark, Overlay, State, state};
 use crate::supervisor::SeatView;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
@@ -36,6 +36,7 @@ pub fn status(edge: &State) -> Status {
     troubles.extend(view_names::troubles(edge));
     troubles.extend(forward::troubles(edge));
     troubles.extend(tls_view::troubles(edge, SystemTime::now()));
+    troubles.extend(state_troubles(edge));
     let process = |seat: &SeatView| ProcessStatus {
         pid: seat.pid,
         uptime_seconds: seat.since.map(|since| since.elapsed().as_secs()),
@@ -80,7 +81,26 @@ pub fn status(edge: &State) -> Status {
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
         warnings: warnings(edge),
+        state: StateStatus {
+            directory: edge.book.place.as_ref().map(|place| place.display().to_string()),
+            last_change: edge.history.last(),
+            differences: Overlay::default().delta(&edge.overlay).len() as u64,
+        },
     }
+}
+
+/// Where changes are kept, and why not.
+fn state_troubles(edge: &State) -> impl Iterator<Item = String> {
+    let place = edge.book.place.as_ref().map(|place| place.display().to_string()).unwrap_or_default();
+    let unwritable =
+        edge.book.trouble.as_ref().map(|why| format!("changes are refused, as {place} is no place for them: {why}"));
+    let lost = edge.book.lost.as_ref().map(|what| format!("{place}: {what}"));
+    let aside = edge.aside.as_ref().map(|why| {
+        format!(
+            "what operators had changed is not in force, as it does not go with the file: {why}; see bailey history"
+        )
+    });
+    [unwritable, lost, aside].into_iter().flatten()
 }
 
 /// What serves, and could be better.
@@ -211,7 +231,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 active: report.map_or(0, |r| r.active),
                 tunnels: report.map_or(0, |r| r.tunnels),
                 sessions: sessions.get(&backend.address).copied(),
-                drain_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
+                drain_left_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
                 cut_requests: report.map_or(0, |r| r.cut_requests),
                 cut_tunnels: report.map_or(0, |r| r.cut_tunnels),
                 connections_open: report.map_or(0, |r| r.connections_open),
@@ -243,6 +263,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
         health: pool.health.as_ref().map(|check| check.words()),
         tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
+        drain_seconds: pool.drain_timeout.as_secs(),
         names: view_names::names(edge, pool),
         removed,
     }

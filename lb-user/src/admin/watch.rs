@@ -1,7 +1,8 @@
 //! Dropped packets, live: a response that goes on for as long as the watcher and the daemon do.
 
 use super::api::{SeenView, WatchLine, WatchRequest};
-use super::server::{Answer, Refused};
+use super::refused::Refused;
+use super::router::Answer;
 use crate::config::nearest;
 use crate::datapath::PacketEvent;
 use crate::reconcile::{ServiceIds, Watch};

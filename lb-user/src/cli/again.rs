@@ -1,6 +1,7 @@
 //! `--watch`: a table again and again, until somebody stops it.
 
 use super::args::{CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
+use super::args_change::ChangeVerb;
 use super::args_session::SessionVerb;
 use super::verbs::{Out, carry_out};
 use super::{say, screen};
@@ -30,6 +31,7 @@ pub(super) fn looks(verb: &Verb) -> bool {
             | Verb::Cert(CertVerb::List | CertVerb::Show { .. })
             | Verb::Deny(DenyVerb::List { .. })
             | Verb::Flow { .. }
+            | Verb::Change(ChangeVerb::Diff | ChangeVerb::History { .. })
     )
 }
 

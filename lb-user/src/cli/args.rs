@@ -2,8 +2,9 @@
 
 use super::again;
 use super::args_cert::CertFileVerb;
+use super::args_change::{ChangeVerb, Unless};
 use super::args_session::SessionVerb;
-use super::args_tools::{TopArgs, TraceArgs};
+use super::args_tools::{ImportVerb, TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -126,8 +127,13 @@ pub(super) enum Verb {
         #[arg(long, short, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Change(ChangeVerb),
     /// Read the config file again: all of it, or none
-    Reload,
+    Reload {
+        #[command(flatten)]
+        unless: Unless,
+    },
     /// Have a new control plane, and new workers, take over; when they do not become ready, nothing has changed
     Upgrade {
         /// Its program, instead of the file that the running one was started from
@@ -137,6 +143,9 @@ pub(super) enum Verb {
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = upgrade_time)]
         timeout: Duration,
     },
+    /// Make a config of another product's
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// Print completions for a shell
     Completions {
         /// Shell
@@ -215,7 +224,7 @@ pub(super) enum CertVerb {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum DenyVerb {
-    /// Deny a network until the daemon ends; in place of the rule that it has
+    /// Deny a network; in place of the rule that it has
     Add {
         /// Network or address
         #[arg(value_parser = prefix)]
@@ -229,6 +238,8 @@ pub(super) enum DenyVerb {
         /// For so long, such as 10m or 1h
         #[arg(long = "for", value_name = "TIME", value_parser = period)]
         period: Option<Duration>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// Remove a rule that was added at run time; what the file says holds again
     Remove {
@@ -238,6 +249,8 @@ pub(super) enum DenyVerb {
         /// Of this service
         #[arg(long, value_parser = name)]
         service: Option<String>,
+        #[command(flatten)]
+        unless: Unless,
     },
     /// All rules: those of run time, then the file's
     List {
@@ -257,7 +270,7 @@ pub(super) enum PoolVerb {
         #[arg(value_parser = name)]
         name: String,
     },
-    /// Add a backend until the daemon ends
+    /// Add a backend
     Add {
         #[command(flatten)]
         at: At,
@@ -310,6 +323,8 @@ pub(super) struct At {
     /// Backend, IP:PORT
     #[arg(value_parser = backend_address)]
     pub(super) address: SocketAddr,
+    #[command(flatten)]
+    pub(super) unless: Unless,
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::admin::{AdminSocket, serve};
-use crate::reconcile::{Event, State, testing};
+use crate::admin::{AdminSocket, Room, SocketAccess, serve};
+use crate::reconcile::{Done, Event, State, testing};
 use tokio::sync::mpsc;
 
 /// A daemon whose backend has so many slots, and gets a packet at each look up to so many.
@@ -12,7 +12,7 @@ fn daemon(slots: u32, packets: u64) -> (tempfile::TempDir, Client) {
         let mut looks = 0;
         while let Some(event) = asked.recv().await {
             match event {
-                Event::Pool { change: PoolChange::Drain { .. }, reply, .. } => drop(reply.send(Ok(9))),
+                Event::Change { reply, .. } => drop(reply.send(Ok(Done { generation: 9, ..Done::default() }))),
                 Event::Query { reply, .. } => {
                     looks += 1;
                     let mut state: State = testing::forwarding();
@@ -24,13 +24,14 @@ fn daemon(slots: u32, packets: u64) -> (tempfile::TempDir, Client) {
             }
         }
     });
-    tokio::spawn(serve(AdminSocket::bind(&path).unwrap(), events));
+    let socket = AdminSocket::bind(&path, &SocketAccess::default()).unwrap();
+    tokio::spawn(serve(socket, events, false, Room::new(8)));
     (dir, Client::new(&path))
 }
 
 async fn drained(slots: u32, packets: u64) -> (Result<ExitCode, ClientError>, Duration) {
     let (_dir, client) = daemon(slots, packets);
-    let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap() };
+    let at = At { pool: "q".into(), address: "10.0.0.7:5353".parse().unwrap(), unless: Default::default() };
     let start = Instant::now();
     let result = drain(&at, Some(Duration::from_secs(30)), &client, &Out::new(true)).await;
     (result, start.elapsed())

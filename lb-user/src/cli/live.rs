@@ -31,7 +31,7 @@ pub(super) async fn watch(
     match ended {
         ControlFlow::Break(()) => Ok(ExitCode::SUCCESS),
         ControlFlow::Continue(()) => {
-            Err(ClientError::Refused(Failure { error: "the daemon ended".into(), hint: None, problems: Vec::new() }))
+            Err(ClientError::Refused(Failure { error: "the daemon ended".into(), ..Failure::default() }))
         }
     }
 }

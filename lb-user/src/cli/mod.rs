@@ -3,16 +3,23 @@
 mod again;
 mod args;
 mod args_cert;
+mod args_change;
 mod args_session;
 mod args_tools;
 mod cert;
+mod changes;
 mod daemon;
 mod decap;
 mod doctor;
 mod drain;
+mod import;
 mod live;
 mod man;
 mod route;
+mod save;
+mod save_edit;
+#[cfg(test)]
+mod save_tests;
 mod say;
 mod screen;
 mod sessions;
@@ -51,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Route(RouteVerb::Test(test)) => route::test(&test, cli.json),
         Verb::Completions { shell } => man::completions(shell),
         Verb::Doctor { config } => doctor::run(config, &cli.socket, cli.json),
+        Verb::Import(verb) => import::run(verb, cli.json),
         Verb::Man { directory } => man::pages(&directory, cli.json),
         verb => verbs::ask(verb, &cli.socket, cli.json, cli.watch),
     }

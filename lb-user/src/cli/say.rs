@@ -94,7 +94,7 @@ pub(super) fn refuse(failure: &Failure, json: bool) -> ExitCode {
 
 /// The same, from words.
 pub(super) fn fail(error: impl ToString, hint: Option<&str>, json: bool) -> ExitCode {
-    refuse(&Failure { error: error.to_string(), hint: hint.map(str::to_owned), problems: Vec::new() }, json)
+    refuse(&Failure { error: error.to_string(), hint: hint.map(str::to_owned), ..Failure::default() }, json)
 }
 
 /// Await, and on a terminal say so when it takes long.

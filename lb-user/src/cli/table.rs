@@ -41,6 +41,12 @@ pub(super) fn status(status: &Status) -> String {
     section(&mut out, threads(&worker.threads));
     section(&mut out, services(&status.services));
     section(&mut out, pools(&status.pools));
+    let state = &status.state;
+    if state.differences > 0 {
+        let kept =
+            state.directory.as_ref().map_or("kept until the daemon ends".into(), |place| format!("kept in {place}"));
+        let _ = writeln!(out, "{} differences from the file (bailey diff), {kept}", state.differences);
+    }
     for warning in &status.warnings {
         let _ = writeln!(out, "{}", paint(Tone::Warning, warning));
     }

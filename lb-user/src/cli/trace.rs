@@ -74,7 +74,7 @@ fn destination(url: &hyper::Uri, said: Option<SocketAddr>, services: &[ServiceRo
     Err(ClientError::Refused(Failure {
         error: format!("{} services have port {port}, and {host} is no name that is looked up here", at_port.len()),
         hint: Some("say which address the client connects to: --to IP".into()),
-        problems: Vec::new(),
+        ..Failure::default()
     }))
 }
 

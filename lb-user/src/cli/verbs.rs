@@ -1,7 +1,7 @@
 //! Verbs that ask the daemon.
 
 use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
-use super::{again, drain, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
+use super::{again, changes, drain, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
 use crate::reconcile::{PoolChange, UpgradeRequest, Upgraded};
@@ -63,8 +63,9 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         }
         Verb::Top(args) => return top::top(&args, client, out).await,
         Verb::Trace(args) => return trace::trace(args, client, out).await,
-        Verb::Reload => {
-            let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
+        Verb::Change(verb) => return changes::change(verb, client, out).await,
+        Verb::Reload { unless } => {
+            let reloaded: Reloaded = client.post("/v1/reload", &unless.only_if()).await?;
             out.show(&reloaded, |reloaded| {
                 let warnings = reloaded.warnings.iter().map(|warning| format!("{warning}\n"));
                 warnings.chain([format!("reloaded, generation {}\n", reloaded.generation)]).collect()
@@ -85,7 +86,8 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         | Verb::Decap { .. }
         | Verb::Completions { .. }
         | Verb::Man { .. }
-        | Verb::Doctor { .. } => {}
+        | Verb::Doctor { .. }
+        | Verb::Import(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,18 +103,13 @@ async fn pool(verb: PoolVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
             return Ok(ExitCode::SUCCESS);
         }
         PoolVerb::Drain { at, wait: true, timeout } => return drain::drain(&at, timeout, client, out).await,
-        PoolVerb::Add { at, weight } => (at, PoolChange::Add { weight }, "added"),
-        PoolVerb::Remove { at } => (at, PoolChange::Remove, "removed"),
-        PoolVerb::Drain { at, timeout, .. } => {
-            let seconds = timeout.map(|timeout| timeout.as_secs() as u32);
-            (at, PoolChange::Drain { seconds }, "draining")
-        }
-        PoolVerb::Enable { at } => (at, PoolChange::Enable, "enabled"),
-        PoolVerb::Disable { at } => (at, PoolChange::Disable, "disabled"),
-        PoolVerb::Weight { at, weight } => (at, PoolChange::Weight { weight }, "weighted"),
+        verb => match changes::pool(verb) {
+            Some(change) => change,
+            None => return Ok(ExitCode::SUCCESS),
+        },
     };
     let changed = apply(&at, change, client).await?;
-    out.show(&changed, |changed| format!("{} {}: {done}, generation {}\n", at.pool, at.address, changed.generation));
+    out.show(&changed, |changed| changes::made(&format!("{} {}: {done}", at.pool, at.address), changed));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,28 +137,27 @@ async fn cert(verb: CertVerb, client: &Client, out: &Out) -> Result<ExitCode, Cl
 }
 
 async fn deny(verb: DenyVerb, client: &Client, out: &Out) -> Result<(), ClientError> {
-    let (change, done) = match verb {
+    let only_if = match &verb {
         DenyVerb::List { service } => {
-            let path = service.map_or_else(|| "/v1/rules".into(), |name| format!("/v1/rules/{name}"));
+            let path = service.as_ref().map_or_else(|| "/v1/rules".into(), |name| format!("/v1/rules/{name}"));
             out.show(&client.get::<Rules>(&path).await?, table_forward::rules);
             return Ok(());
         }
-        DenyVerb::Add { network, allow, service, period } => {
-            let seconds = period.map(|period| period.as_secs().max(1) as u32);
-            let done = format!("{network}: {}", if allow { "allowed" } else { "denied" });
-            (PrefixChange::Add { service, network, allow, seconds }, done)
-        }
-        DenyVerb::Remove { network, service } => {
-            (PrefixChange::Remove { service, network }, format!("{network}: rule removed"))
-        }
+        DenyVerb::Add { unless, .. } | DenyVerb::Remove { unless, .. } => unless.only_if(),
     };
-    let changed: Changed = client.post("/v1/rules", &change).await?;
-    out.show(&changed, |_| done + "\n");
+    let Some((change, done)) = changes::rule(verb) else { return Ok(()) };
+    let changed: Changed = client.post("/v1/rules", &RuleRequest { change, only_if }).await?;
+    out.show(&changed, |changed| changes::made(&done, changed));
     Ok(())
 }
 
 pub(super) async fn apply(at: &At, change: PoolChange, client: &Client) -> Result<Changed, ClientError> {
-    client.post(&format!("/v1/pools/{}", at.pool), &PoolRequest { address: at.address, change }).await
+    client
+        .post(
+            &format!("/v1/pools/{}", at.pool),
+            &PoolRequest { address: at.address, change, only_if: at.unless.only_if() },
+        )
+        .await
 }
 
 /// Prints for people or for programs, once or again and again.
@@ -215,6 +211,9 @@ impl Out {
             ClientError::Refused(failure) => failure.problems.clone(),
             _ => Vec::new(),
         };
-        say::refuse(&Failure { error: error.to_string(), hint: error.hint(), problems }, self.json)
+        say::refuse(
+            &Failure { error: error.to_string(), hint: error.hint(), problems, ..Failure::default() },
+            self.json,
+        )
     }
 }

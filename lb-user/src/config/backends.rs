@@ -1,7 +1,7 @@
 //! `backends` of a pool: addresses, and names that stand for the addresses that DNS has.
 
 use super::http::balancing;
-use super::model::{MAX_BACKENDS, MAX_WEIGHT};
+use super::model::{MAX_BACKENDS, MAX_WEIGHT, Mark};
 use super::names::NamedBackend;
 use super::problem::{Problem, Problems};
 use super::scalar::{self, Wrong};
@@ -23,6 +23,8 @@ pub(super) struct Backends {
     pub(super) addresses: BTreeMap<SocketAddr, u16>,
     /// What is special of some.
     pub(super) roles: BTreeMap<SocketAddr, BackendRole>,
+    /// Those that are out of use.
+    pub(super) marks: BTreeMap<SocketAddr, Mark>,
     pub(super) names: Vec<NamedBackend>,
 }
 
@@ -62,7 +64,7 @@ pub(super) fn backends(section: &mut Section<'_>, pool: &str, p: &mut Problems) 
     let mut found = Backends::default();
     let mut places: BTreeMap<Place, Range<usize>> = BTreeMap::new();
     for value in list {
-        let Some((at, weight, role)) = backend(value, p) else { continue };
+        let Some((at, weight, role, mark)) = backend(value, p) else { continue };
         if let Some(first) = places.get(&at.value) {
             let what = match &at.value {
                 Place::Address(address) => address.to_string(),
@@ -83,6 +85,9 @@ pub(super) fn backends(section: &mut Section<'_>, pool: &str, p: &mut Problems) 
                 if role != BackendRole::default() {
                     found.roles.insert(address, role);
                 }
+                if mark != Mark::Enabled {
+                    found.marks.insert(address, mark);
+                }
             }
             Place::Name(host, port) => found.names.push(NamedBackend { host, port, weight, role }),
         }
@@ -97,9 +102,9 @@ pub(super) fn backends(section: &mut Section<'_>, pool: &str, p: &mut Problems) 
     found
 }
 
-fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<Place>, u16, BackendRole)> {
+fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<Place>, u16, BackendRole, Mark)> {
     if !matches!(value.as_ref(), ValueInner::Table(_)) {
-        return parsed(p, value, "backends", place).map(|at| (at, 1, BackendRole::default()));
+        return parsed(p, value, "backends", place).map(|at| (at, 1, BackendRole::default(), Mark::Enabled));
     }
     let mut section = Section::of(p, "a backend".into(), value.span.into(), value)?;
     let at = section.parsed(p, "address", place);
@@ -108,8 +113,16 @@ fn backend(value: &Value<'_>, p: &mut Problems) -> Option<(At<Place>, u16, Backe
     }
     let weight = section.integer(p, "weight", 1..=u32::from(MAX_WEIGHT)).unwrap_or(1);
     let role = balancing::role(&mut section, p);
+    let words = [("enabled", Mark::Enabled), ("draining", Mark::Draining), ("disabled", Mark::Disabled)];
+    let mark = section.choice(p, "state", &words).unwrap_or_default();
+    if mark != Mark::Enabled && matches!(&at, Some(At { value: Place::Name(..), .. })) {
+        p.push(
+            Problem::error(section.span_of("state"), "`state` is of an address, and this is a name")
+                .help("leave the name out; of one of its addresses: bailey pool drain or disable"),
+        );
+    }
     section.finish(p);
-    Some((at?, weight as u16, role))
+    Some((at?, weight as u16, role, mark))
 }
 
 fn place(text: &str) -> Result<Place, Wrong> {

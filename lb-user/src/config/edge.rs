@@ -1,13 +1,13 @@
-//! `[edge]` and `[admin]`.
+//! `[edge]`.
 
 use super::host::Host;
 use super::life;
-use super::model::{Admin, DatapathKind, Edge, Steering};
+use super::model::{DatapathKind, Edge, Steering};
 use super::problem::{Problem, Problems, nearest};
 use super::scalar::{self, Wrong};
 use super::section::{Section, integer, string};
 use super::tuning;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml_span::Value;
 
 /// CPUs that the kernel half can tell apart.
@@ -36,7 +36,9 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         at.value.to_owned()
     });
     let worker_binary = section.string(p, "worker_binary").map(|at| dir.join(at.value));
-    let state = section.string(p, "state").map(|at| dir.join(at.value));
+    let state = section.string(p, "state").map(|at| dir.join(at.value)).or_else(|| host.state_directory.clone());
+    let state_history = section.integer(p, "state_history", 1..=100_000).unwrap_or(1_000);
+    let state_sessions = section.integer(p, "state_sessions", 0..=1_000_000).unwrap_or(2_000);
     let max_services = section.integer(p, "max_services", 1..=65_535).unwrap_or(lb_common::abi::DEFAULT_MAX_SERVICES);
     let max_addresses =
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
@@ -58,6 +60,8 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         user,
         worker_binary,
         state,
+        state_history,
+        state_sessions,
         max_services,
         max_addresses,
         max_health_checks,
@@ -66,22 +70,6 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         tuning,
         life,
     }
-}
-
-pub(super) fn admin(mut section: Section<'_>, problems: &mut Problems, dir: &Path) -> Admin {
-    let socket = section.string(problems, "socket").map_or(PathBuf::from(crate::admin::DEFAULT_SOCKET), |at| {
-        let path = dir.join(at.value);
-        // sun_path holds 108 bytes with the zero at its end (unix(7)).
-        if path.as_os_str().len() > 107 {
-            problems.push(
-                Problem::error(at.span, "a Unix socket's path holds at most 107 bytes").help("write a shorter path"),
-            );
-        }
-        path
-    });
-    let metrics = section.parsed(problems, "metrics", scalar::socket_address).map(|at| at.value);
-    section.finish(problems);
-    Admin { socket, metrics }
 }
 
 fn interfaces(section: &mut Section<'_>, p: &mut Problems, host: &Host, datapath: DatapathKind) -> Vec<String> {

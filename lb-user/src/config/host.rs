@@ -1,6 +1,7 @@
 //! What a config is checked against: the facts of this host. A struct, so that a test can say them.
 
 use rustix::thread::CpuSet;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// Facts of the host.
@@ -14,12 +15,23 @@ pub struct Host {
     pub cpus: Vec<u32>,
     /// Whether there is such a user.
     pub user_exists: fn(&str) -> bool,
+    /// Whether there is such a group.
+    pub group_exists: fn(&str) -> bool,
+    /// Directory that the service manager keeps for this service.
+    pub state_directory: Option<PathBuf>,
 }
 
 impl Host {
     /// This one.
     pub fn this() -> Self {
-        Self { now: SystemTime::now(), interfaces: interfaces(), cpus: cpus(), user_exists }
+        Self {
+            now: SystemTime::now(),
+            interfaces: interfaces(),
+            cpus: cpus(),
+            user_exists,
+            group_exists,
+            state_directory: state_directory(),
+        }
     }
 }
 
@@ -40,6 +52,16 @@ fn cpus() -> Vec<u32> {
         Ok(set) => (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect(),
         Err(_) => vec![0],
     }
+}
+
+/// systemd's `StateDirectory=`; of several, the first (systemd.exec(5)).
+fn state_directory() -> Option<PathBuf> {
+    let list = std::env::var("STATE_DIRECTORY").ok()?;
+    list.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+}
+
+fn group_exists(name: &str) -> bool {
+    matches!(nix::unistd::Group::from_name(name), Ok(Some(_)))
 }
 
 fn user_exists(name: &str) -> bool {

@@ -3,6 +3,7 @@
 //!
 //! `text -> toml_span values -> [Section] readers -> [Config]`. Nothing here changes anything or asks the network.
 
+mod admin;
 mod backends;
 mod certificate;
 mod check;
@@ -133,7 +134,7 @@ fn model(root: &toml_span::Value<'_>, p: &mut Problems, host: &Host, files: &mut
     let edge_section = root.section(p, "edge").unwrap_or_else(|| Section::absent("[edge]"));
     let edge = edge::edge(edge_section, p, host, files.dir);
     let admin_section = root.section(p, "admin").unwrap_or_else(|| Section::absent("[admin]"));
-    let admin = edge::admin(admin_section, p, files.dir);
+    let admin = admin::admin(admin_section, p, host, files.dir);
     let tls_section = root.section(p, "tls").unwrap_or_else(|| Section::absent("[tls]"));
     let tls = tls::global::tls(tls_section, p, files);
 

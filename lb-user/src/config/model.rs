@@ -7,6 +7,7 @@ mod tls;
 pub use health::{DnsProbe, HealthCheck, HttpProbe, LdapProbe, Probe, ScriptProbe, TextProbe};
 pub use tls::{Certificate, CertificateSource, FileContents, Fingerprint, Tls, WatchedFile};
 
+use crate::admin::SocketAccess;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -149,6 +150,10 @@ pub struct Edge {
     pub worker_binary: Option<PathBuf>,
     /// Directory for what is kept across restarts; none: nothing is.
     pub state: Option<PathBuf>,
+    /// Changes that the history keeps.
+    pub state_history: u32,
+    /// Entries of persistence that are written there in a second at the most; 0: none are kept.
+    pub state_sessions: u32,
     /// Size of the kernel's tables.
     pub max_services: u32,
     /// Size of the kernel's tables.
@@ -199,6 +204,12 @@ pub enum DatapathKind {
 pub struct Admin {
     /// Unix socket.
     pub socket: PathBuf,
+    /// Who may connect to it.
+    pub access: SocketAccess,
+    /// A socket that changes nothing, and who may connect to that.
+    pub read_only: Option<(PathBuf, SocketAccess)>,
+    /// Connections at one time, of each socket.
+    pub max_connections: u32,
     /// Address of `/metrics`.
     pub metrics: Option<SocketAddr>,
 }
@@ -247,6 +258,8 @@ pub struct Pool {
     pub found: BTreeMap<SocketAddr, FoundBy>,
     /// What backends are to the pool, of those that are something special.
     pub roles: BTreeMap<SocketAddr, api::BackendRole>,
+    /// Backends that the file takes out of use.
+    pub marks: BTreeMap<SocketAddr, Mark>,
     /// How one is chosen.
     pub balance: api::Balance,
     /// What else decides about that.
@@ -289,6 +302,7 @@ impl Pool {
             found: BTreeMap::new(),
             balance: api::Balance::default(),
             roles: BTreeMap::new(),
+            marks: BTreeMap::new(),
             balancing: api::Balancing::default(),
             limits: api::PoolLimits::default(),
             multiplex: api::Multiplex::default(),
@@ -305,6 +319,19 @@ impl Pool {
             health: None,
         }
     }
+}
+
+/// What an operator says about a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// Serves, when its checks pass.
+    #[default]
+    Enabled,
+    /// Takes no new request.
+    Draining,
+    /// Takes none.
+    Disabled,
 }
 
 /// [`Pool::drain_timeout`] where nothing is written.

@@ -42,7 +42,7 @@ pub(super) fn pool(
     let found = backends::backends(&mut section, &name.value, p);
     let (balance, balancing) = balancing::balancing(&mut section, p);
     balancing::check_roles(&section, &found, balancing.min_up, p);
-    let Backends { addresses: backends, roles, names } = found;
+    let Backends { addresses: backends, roles, marks, names } = found;
     let max_idle = section.integer(p, "max_idle", 0..=65_536).unwrap_or(64);
     let timeouts = timeouts(section.section(p, "timeouts"), p);
     let tls_section = section.section(p, "tls");
@@ -71,6 +71,7 @@ pub(super) fn pool(
         names,
         found: BTreeMap::new(),
         roles,
+        marks,
         balance,
         balancing,
         limits,

@@ -25,6 +25,8 @@ pub fn refresh(previous: &Config, now: SystemTime) -> Result<Refreshed, LoadErro
         interfaces: previous.edge.interfaces.clone(),
         cpus: previous.edge.cpus.clone(),
         user_exists: |_| true,
+        group_exists: |_| true,
+        state_directory: previous.edge.state.clone(),
     };
     let (loaded, stale) = read(&previous.origin, &host, Some(previous))?;
     let config = Config { prefixes: Arc::clone(&previous.prefixes), ..loaded.config };

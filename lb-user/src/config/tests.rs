@@ -14,6 +14,7 @@ mod routes;
 mod tls;
 
 use super::*;
+use crate::admin::SocketAccess;
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
 use tls_worker::api::{Mode, PathMatch, TlsVersion};
@@ -63,6 +64,8 @@ fn host() -> Host {
         interfaces: vec!["eth0".into(), "eth1".into(), "lo".into()],
         cpus: vec![0, 1],
         user_exists: |name| name == "bailey",
+        group_exists: |name| name == "bailey",
+        state_directory: None,
     }
 }
 
@@ -171,7 +174,14 @@ fn the_defaults_are_those_of_the_docs() {
     assert_eq!(config.edge.cpus, [0, 1]);
     assert_eq!((config.edge.max_services, config.edge.max_addresses), (1024, 16384));
     assert_eq!(config.edge.max_health_checks, 1024);
-    assert_eq!(config.admin, Admin { socket: "/run/bailey/admin.sock".into(), metrics: None });
+    let admin = Admin {
+        socket: "/run/bailey/admin.sock".into(),
+        access: SocketAccess { group: None, mode: 0o660 },
+        read_only: None,
+        max_connections: 32,
+        metrics: None,
+    };
+    assert_eq!(config.admin, admin);
     let service = &config.services[0];
     assert_eq!(service.timeouts.idle, Duration::from_secs(180));
     assert_eq!(service.max_connections_per_thread, 65536);

@@ -4,7 +4,8 @@
 use super::family::{Family, Labels};
 use super::{
     families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
-    families_life, families_log, families_names, families_pool, families_routes, families_session, families_tls,
+    families_life, families_log, families_names, families_pool, families_routes, families_session, families_state,
+    families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -20,6 +21,7 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(families_tls::families(edge));
     all.extend(families_http::families(edge));
     all.extend(families_session::families(edge));
+    all.extend(families_state::families(edge));
     all.extend(families_log::families(edge));
     all.extend(families_authorizer::families(edge));
     all.extend(families_compression::families(edge));

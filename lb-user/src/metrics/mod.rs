@@ -13,6 +13,7 @@ mod families_names;
 mod families_pool;
 mod families_routes;
 mod families_session;
+mod families_state;
 mod families_tls;
 mod family;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 
 pub use families::families;
 
+use crate::admin::Room;
 use crate::reconcile::Event;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -44,15 +46,17 @@ const CONNECTION: Duration = Duration::from_secs(300);
 const SCRAPE: Duration = Duration::from_secs(10);
 
 /// Serve `/metrics` until dropped.
-pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>) {
+///
+/// `rooms` are those of the admin socket and of the one that only reads.
+pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>, rooms: [Room; 2]) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let events = events.clone();
+                let (events, rooms) = (events.clone(), rooms.clone());
                 tokio::spawn(async move {
-                    let _ = timeout(CONNECTION, connection(stream, events)).await;
+                    let _ = timeout(CONNECTION, connection(stream, events, rooms)).await;
                     drop(permit);
                 });
             }
@@ -65,10 +69,10 @@ pub async fn serve(listener: TcpListener, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn connection(stream: TcpStream, events: mpsc::Sender<Event>) {
+async fn connection(stream: TcpStream, events: mpsc::Sender<Event>, rooms: [Room; 2]) {
     let service = service_fn(|request| {
-        let events = events.clone();
-        async move { Ok::<_, Infallible>(answer(request, events).await) }
+        let (events, rooms) = (events.clone(), rooms.clone());
+        async move { Ok::<_, Infallible>(answer(request, events, &rooms).await) }
     });
     let result = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -80,7 +84,7 @@ async fn connection(stream: TcpStream, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>, rooms: &[Room; 2]) -> Response<Full<Bytes>> {
     let plain = |code: StatusCode, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = code;
@@ -92,7 +96,7 @@ async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Resp
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "GET is answered\n".into());
     }
-    match timeout(SCRAPE, scrape(&events)).await {
+    match timeout(SCRAPE, scrape(&events, rooms)).await {
         Ok(Ok(text)) => {
             let mut response = plain(StatusCode::OK, text);
             let kind = header::HeaderValue::from_static(prometheus::TEXT_FORMAT);
@@ -104,12 +108,14 @@ async fn answer(request: Request<Incoming>, events: mpsc::Sender<Event>) -> Resp
     }
 }
 
-async fn scrape(events: &mpsc::Sender<Event>) -> Result<String, String> {
+async fn scrape(events: &mpsc::Sender<Event>, rooms: &[Room; 2]) -> Result<String, String> {
     let (reply, state) = oneshot::channel();
     let closing = |_| "the edge is shutting down".to_owned();
     events.send(Event::Query { counters: true, reply }).await.map_err(|_| closing(()))?;
     let state = state.await.map_err(|_| closing(()))?;
     let mut text = Vec::new();
-    TextEncoder::new().encode(&families(&state), &mut text).map_err(|e| e.to_string())?;
+    let mut all = families(&state);
+    all.extend(families_state::of_rooms(rooms).into_iter().filter_map(family::Family::finish));
+    TextEncoder::new().encode(&all, &mut text).map_err(|e| e.to_string())?;
     String::from_utf8(text).map_err(|e| e.to_string())
 }

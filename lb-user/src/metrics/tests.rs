@@ -105,6 +105,9 @@ fn full() -> State {
         }],
     };
     let key = ("p".to_owned(), backend);
+    let seats = vec![SeatView { pid: Some(1), ..Default::default() }];
+    let worker = WorkerView { seats, report: report.into(), ..Default::default() };
+    worker.sessions.save(&[]);
     let note = Note {
         addresses: [backend.ip()].into(),
         answered: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(77)),
@@ -120,6 +123,10 @@ fn full() -> State {
         overlay,
         health: [(key.clone(), HealthNote::new(false, "x".into(), Instant::now(), None))].into(),
         checks: [(key, std::sync::Arc::new(Counts::default()))].into(),
+        history: Default::default(),
+        book: crate::state::Notes { place: Some("/state".into()), trouble: None, lost: None, bytes: 8, writes: (2, 1) },
+        changes: (3, 1),
+        aside: None,
         checking: Default::default(),
         generation: 7,
         ids: plan.ids,
@@ -132,11 +139,7 @@ fn full() -> State {
             worker_flows: vec![(0, 4)],
             ..Counters::default()
         },
-        worker: WorkerView {
-            seats: vec![SeatView { pid: Some(1), ..Default::default() }],
-            report: report.into(),
-            ..Default::default()
-        },
+        worker,
         upgrades: (1, 1),
         reloads: (3, 1),
         tls: Default::default(),
@@ -161,7 +164,9 @@ fn the_docs_name_every_metric_with_type_and_labels() {
     }
     let mut exposed = BTreeMap::new();
     let all = [full(), testing::forwarding(), testing::ending_tls()];
-    for family in all.iter().flat_map(families) {
+    let rooms = [(); 2].map(|()| crate::admin::Room::new(8));
+    let rooms = super::families_state::of_rooms(&rooms).into_iter().filter_map(super::family::Family::finish);
+    for family in all.iter().flat_map(families).chain(rooms) {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
             MetricType::GAUGE => "gauge",
@@ -279,7 +284,8 @@ async fn a_scraper_gets_text_and_others_are_told_where_it_is() {
             reply.send(full()).unwrap();
         }
     });
-    tokio::spawn(serve(listener, events));
+    let rooms = [(); 2].map(|()| crate::admin::Room::new(8));
+    tokio::spawn(serve(listener, events, rooms));
     let get = |path: &'static str| async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");

@@ -109,11 +109,13 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
-    pub(super) fn hand_over(&mut self) -> Option<Handed> {
+    pub(super) async fn hand_over(&mut self) -> Option<Handed> {
         if std::mem::replace(&mut self.handing.over, true) {
             return None;
         }
         tracing::info!("an upgrade begins; nothing is changed meanwhile");
+        // The next one keeps changes from its start on.
+        self.book.close(self.observed.generation).await;
         let sessions = self.worker.view().sessions;
         Some(Handed { note: self.note(), listeners: self.listeners.clone(), sessions })
     }
@@ -123,6 +125,9 @@ impl<D: Datapath> Reconciler<D> {
         self.handing.upgrades.1 += 1;
         if let Err(error) = self.datapath.retake().await {
             tracing::error!(%error, "what the other control plane changed is not taken back");
+        }
+        if let Err(error) = self.book.reopen() {
+            tracing::error!(%error, "changes cannot be kept");
         }
         for event in std::mem::take(&mut self.handing.held) {
             Box::pin(self.serve(event)).await;
@@ -142,11 +147,6 @@ impl<D: Datapath> Reconciler<D> {
         let _ = self.worker.meet(places).await;
     }
 
-    /// What workers serve by.
-    pub(crate) fn generation(&self) -> u64 {
-        self.observed.generation
-    }
-
     /// The other one serves: packets and new connections are its own.
     pub(super) async fn leave(self, grace: Duration, reply: oneshot::Sender<()>) {
         self.datapath.leave();
@@ -161,8 +161,8 @@ impl<D: Datapath> Reconciler<D> {
             return Some(event);
         }
         match event {
-            Event::Pool { reply, .. } | Event::Prefix { reply, .. } => drop(reply.send(Err(Refusal::Upgrading))),
-            Event::Reload { reply } => drop(reply.send(Err(Refusal::Upgrading))),
+            Event::Change { reply, .. } => drop(reply.send(Err(Refusal::Upgrading))),
+            Event::Reload { reply, .. } => drop(reply.send(Err(Refusal::Upgrading))),
             Event::Refresh { reply: Some(reply) } => drop(reply.send(Err(Refusal::Upgrading))),
             Event::ClearSessions { reply, .. } => drop(reply.send(Err(Refusal::Upgrading))),
             Event::Upgrade { reply, .. } => drop(reply.send(Err(UpgradeError::Underway))),

@@ -2,7 +2,9 @@
 //! Others send it events; it plans, carries the plan out, and answers.
 
 mod agents;
+mod changes;
 mod checking;
+mod delta;
 mod handing;
 mod names;
 mod note;
@@ -19,11 +21,14 @@ mod tests;
 #[cfg(test)]
 mod tests_pure;
 mod tickets;
+pub mod words;
 
 use agents::Keeper;
 pub use agents::{Agents, Refreshed, TlsNotes, Watched};
+pub use changes::{Asked, Change, Done, MAX_CHANGES, OnlyIf};
 use checking::Checking;
 pub use checking::{HealthNote, Past};
+pub use delta::Delta;
 use handing::Handing;
 pub use handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
 pub use note::{NOTE_VERSION, Note, NoteError};
@@ -40,6 +45,7 @@ use crate::datapath::{Datapath, DatapathError, Description, Listener};
 use crate::health::{Gauges, Targets, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
+use crate::state::Book;
 use crate::supervisor::{self, AbortOnPanic, Staff, WorkerHandle};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,12 +67,19 @@ pub struct Reconciler<D> {
     config: Arc<Config>,
     warnings: Arc<[ProblemView]>,
     overlay: Overlay,
+    /// What was changed, and where it is kept.
+    book: Book,
+    /// The first generation that was seen after the last change that people made.
+    said: u64,
+    /// Why what operators had changed is not in force since the start.
+    aside: Option<String>,
     checking: Checking,
     names: watch::Sender<ServiceIds>,
     observed: Observed,
     datapath: D,
     worker: WorkerHandle,
     reloads: (u64, u64),
+    changes: (u64, u64),
     keeper: Keeper,
     names_of_backends: names::Names,
     /// A change that nobody may refuse (health) is not carried out yet.
@@ -88,7 +101,8 @@ impl<D: Datapath> Reconciler<D> {
         staff: Staff,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
-        let overlay = recovered.overlay(&loaded.config, SystemTime::now());
+        let (overlay, aside) = recovered.overlay(&loaded.config, SystemTime::now());
+        let inherited = recovered.inherited;
         match first_state(&loaded.config, &overlay, &recovered, &mut datapath, staff, ocsp).await {
             Ok((observed, worker, keeper, listeners)) => {
                 let checking = Checking::of(recovered.health(&loaded.config));
@@ -98,12 +112,16 @@ impl<D: Datapath> Reconciler<D> {
                     config: Arc::new(loaded.config),
                     warnings: loaded.warnings.views().into(),
                     overlay,
+                    book: recovered.book,
+                    said: 0,
+                    aside,
                     checking,
                     names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
                     worker,
                     reloads: (0, 0),
+                    changes: (0, 0),
                     keeper,
                     names_of_backends: names::Names::default(),
                     behind: false,
@@ -115,11 +133,12 @@ impl<D: Datapath> Reconciler<D> {
                 reconciler.checking.retarget(&reconciler.config, &reconciler.overlay);
                 reconciler.retarget_files();
                 reconciler.note_tickets();
+                reconciler.begin().await;
                 reconciler.tell_note().await;
                 Ok(reconciler)
             }
             // Who comes next finds it as it was left to us.
-            Err(refusal) if recovered.inherited => {
+            Err(refusal) if inherited => {
                 datapath.leave();
                 Err(refusal)
             }
@@ -208,6 +227,7 @@ impl<D: Datapath> Reconciler<D> {
             self.tell_note().await;
         }
         self.turn_tickets().await;
+        self.book.mend();
         self.let_leave().await;
         let Some(overlay) = self.overlay.without_old_rules(SystemTime::now()) else { return };
         let config = Arc::clone(&self.config);
@@ -217,7 +237,8 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
-    async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+    async fn reload(&mut self, only_if: OnlyIf) -> Result<Reloaded, Refusal> {
+        self.expects(only_if)?;
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await.map_err(|_| Refusal::Closing)??;
         let keys = state::restart_keys(&self.config, &loaded.config);
@@ -237,9 +258,7 @@ impl<D: Datapath> Reconciler<D> {
     /// Make this the state, or change nothing.
     async fn adopt(&mut self, config: Arc<Config>, overlay: Overlay) -> Result<u64, Refusal> {
         let config = self.with_addresses(&config);
-        let health = self.checking.health(&config);
-        let intent = Intent { config: &config, overlay: &overlay, health: &health, agents: &self.keeper.agents };
-        let plan = plan(intent, &self.observed)?;
+        let plan = self.plan(&config, &overlay)?;
         self.execute(plan).await?;
         let other = !Arc::ptr_eq(&self.config, &config);
         if other {
@@ -255,7 +274,8 @@ impl<D: Datapath> Reconciler<D> {
         }
         self.note_tickets();
         self.tell_note().await;
-        Ok(self.observed.snapshot.as_ref().map_or(0, |s| s.generation))
+        self.book.note(&self.observed.ids, self.observed.generation);
+        Ok(self.generation())
     }
 
     /// Carry a plan out. On an error the edge is as it was.
@@ -322,7 +342,8 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
-    async fn close(self, grace: Duration) -> Result<(), DatapathError> {
+    async fn close(mut self, grace: Duration) -> Result<(), DatapathError> {
+        self.book.close(self.observed.generation).await;
         // The addresses stay until the worker is done: connections in flight go over them.
         let _ = self.worker.drain(grace).await;
         self.datapath.close().await

@@ -1,40 +1,34 @@
 //! What operators changed at run time, laid over the file. Pure.
 
 use super::prefixes::{MAX_RULES, RuntimeRules};
+pub use crate::config::Mark;
 use crate::config::{Config, MAX_BACKENDS, MAX_WEIGHT, Pool};
+use crate::state::Forgotten;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an operator says about a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mark {
-    /// Serves, when its checks pass.
-    #[default]
-    Enabled,
-    /// Takes no new request.
-    Draining,
-    /// Takes none.
-    Disabled,
-}
-
 /// What differs from the file for one backend; none of its fields set: nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Difference {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Difference {
+    #[serde(skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<Mark>,
     /// Seconds of a drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
     drain: Option<u32>,
 }
 
 /// All differences from the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overlay {
-    pools: BTreeMap<String, BTreeMap<SocketAddr, Difference>>,
+    pub(super) pools: BTreeMap<String, BTreeMap<SocketAddr, Difference>>,
     /// Shared, because each state that is told holds them.
     pub(super) rules: Arc<RuntimeRules>,
 }
@@ -123,9 +117,12 @@ pub enum ChangeError {
     NoRule(IpNet),
     /// Not said at run time.
     #[error(
-        "the rule for {0} stands in the config; to have it otherwise until the next start, add the opposite (bailey deny add, --allow), or edit the file and reload"
+        "the rule for {0} stands in the config; to have it otherwise, add the opposite (bailey deny add, --allow), or edit the file and reload"
     )]
     FileRule(IpNet),
+    /// Not in the history.
+    #[error(transparent)]
+    Forgotten(#[from] Forgotten),
     /// Too many.
     #[error("{MAX_RULES} rules were added at run time, and that is the bound; put long lists into deny_files")]
     TooManyRules,
@@ -148,7 +145,7 @@ impl Overlay {
                     weight: difference.weight.or(file).unwrap_or(1),
                     mark: difference.mark.unwrap_or(match pool.is_leaving(&address) {
                         true => Mark::Draining,
-                        false => Mark::Enabled,
+                        false => marked(pool, &address),
                     }),
                     drain: difference.drain.map(|seconds| Duration::from_secs(seconds.into())),
                     in_file: file.is_some(),
@@ -175,6 +172,19 @@ impl Overlay {
         address: SocketAddr,
         change: PoolChange,
     ) -> Result<Self, ChangeError> {
+        let mut next = self.clone();
+        next.change(config, pool, address, change)?;
+        Ok(next)
+    }
+
+    /// Change it; on an error it is as it was.
+    pub(super) fn change(
+        &mut self,
+        config: &Config,
+        pool: &str,
+        address: SocketAddr,
+        change: PoolChange,
+    ) -> Result<(), ChangeError> {
         let name = pool.to_owned();
         let pool = config.pool(pool).ok_or_else(|| ChangeError::NoPool(name.clone()))?;
         let backends = self.effective(pool);
@@ -190,21 +200,40 @@ impl Overlay {
             true => Ok(weight),
             false => Err(ChangeError::Weight(weight)),
         };
-        let mut next = self.clone();
-        let difference = next.pools.entry(name).or_default().entry(address).or_default();
+        let weight = match change {
+            PoolChange::Add { weight } => Some(weight.map(bounded).transpose()?.unwrap_or(1)),
+            PoolChange::Weight { weight } => Some(bounded(weight)?),
+            _ => None,
+        };
+        // Said where the file says otherwise.
+        let enabled = pool.marks.contains_key(&address).then_some(Mark::Enabled);
+        let differences = self.pools.entry(name).or_default();
+        let difference = differences.entry(address).or_default();
         match change {
-            PoolChange::Add { weight } => {
-                let weight = weight.map(bounded).transpose()?.unwrap_or(1);
-                *difference = Difference { present: Some(true), weight: Some(weight), ..Difference::default() };
+            PoolChange::Add { .. } => {
+                *difference = Difference { present: Some(true), weight, mark: enabled, drain: None };
             }
             PoolChange::Remove => *difference = Difference { present: Some(false), ..Difference::default() },
             PoolChange::Drain { seconds } => (difference.mark, difference.drain) = (Some(Mark::Draining), seconds),
             PoolChange::Disable => difference.mark = Some(Mark::Disabled),
-            PoolChange::Enable => (difference.mark, difference.drain) = (None, None),
-            PoolChange::Weight { weight } => difference.weight = Some(bounded(weight)?),
+            PoolChange::Enable => (difference.mark, difference.drain) = (enabled, None),
+            PoolChange::Weight { .. } => difference.weight = weight,
         }
-        next.settle(config);
-        Ok(next)
+        settle(pool, differences);
+        if differences.is_empty() {
+            self.pools.remove(&pool.name);
+        }
+        Ok(())
+    }
+
+    /// Nothing of one pool, or nothing at all, differs from the file.
+    pub(super) fn reset(&mut self, config: &Config, pool: Option<&str>) -> Result<(), ChangeError> {
+        match pool {
+            None => *self = Self::default(),
+            Some(name) if config.pool(name).is_none() => return Err(ChangeError::NoPool(name.into())),
+            Some(name) => drop(self.pools.remove(name)),
+        }
+        Ok(())
     }
 
     /// The overlay over another file: what the file says now too, and what belongs to a pool that is gone, is dropped.
@@ -223,25 +252,35 @@ impl Overlay {
         self.settle_rules(config);
         self.pools.retain(|name, differences| {
             let Some(pool) = config.pool(name) else { return false };
-            differences.retain(|address, difference| {
-                // What DNS has comes and goes; what an operator says of it stays.
-                if !pool.is_fixed(address) {
-                    return *difference != Difference::default();
-                }
-                let file = pool.backends.get(address).copied();
-                if difference.present == Some(file.is_some()) {
-                    difference.present = None;
-                }
-                let present = difference.present.unwrap_or(file.is_some());
-                if !present || (file.is_some() && difference.weight == file) {
-                    difference.weight = None;
-                }
-                if !present || difference.mark == Some(Mark::Enabled) {
-                    (difference.mark, difference.drain) = (None, None);
-                }
-                *difference != Difference::default()
-            });
+            settle(pool, differences);
             !differences.is_empty()
         });
     }
+}
+
+/// What the file says of a backend, or would of one that it has not.
+fn marked(pool: &Pool, address: &SocketAddr) -> Mark {
+    pool.marks.get(address).copied().unwrap_or_default()
+}
+
+/// Forget what is as in the file.
+fn settle(pool: &Pool, differences: &mut BTreeMap<SocketAddr, Difference>) {
+    differences.retain(|address, difference| {
+        // What DNS has comes and goes; what an operator says of it stays.
+        if !pool.is_fixed(address) {
+            return *difference != Difference::default();
+        }
+        let file = pool.backends.get(address).copied();
+        if difference.present == Some(file.is_some()) {
+            difference.present = None;
+        }
+        let present = difference.present.unwrap_or(file.is_some());
+        if !present || (file.is_some() && difference.weight == file) {
+            difference.weight = None;
+        }
+        if !present || difference.mark == Some(marked(pool, address)) {
+            (difference.mark, difference.drain) = (None, None);
+        }
+        *difference != Difference::default()
+    });
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime};
 pub const MAX_RULES: usize = 65_536;
 
 /// A rule of run time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RuntimeRule {
     /// Allowed, not denied.
     pub allow: bool,
-    /// Until when; none: until the daemon ends.
+    /// Until when; none: until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "unix_ms")]
     pub until: Option<SystemTime>,
 }
 
@@ -36,7 +37,7 @@ pub enum PrefixChange {
         network: IpNet,
         /// Allow, not deny.
         allow: bool,
-        /// None: until the daemon ends.
+        /// None: until it is removed.
         seconds: Option<u32>,
     },
     /// No rule of run time any more; what the file says holds again.
@@ -56,26 +57,39 @@ impl Overlay {
 
     /// The overlay after a change of the rules; this one stays as it is.
     pub fn with_rule(&self, config: &Config, change: PrefixChange, now: SystemTime) -> Result<Self, ChangeError> {
-        let mut rules = RuntimeRules::clone(&self.rules);
+        let mut next = self.clone();
+        next.change_rule(config, change, now)?;
+        Ok(next)
+    }
+
+    /// Change the rules; on an error they are as they were.
+    pub(super) fn change_rule(
+        &mut self,
+        config: &Config,
+        change: PrefixChange,
+        now: SystemTime,
+    ) -> Result<(), ChangeError> {
         match change {
             PrefixChange::Add { service, network, allow, seconds } => {
                 known(config, service.as_deref())?;
-                let until = seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
-                rules.insert((service, network.trunc()), RuntimeRule { allow, until });
-                if rules.len() > MAX_RULES {
+                let until = seconds.map(|seconds| unix_ms::whole(now) + Duration::from_secs(seconds.into()));
+                let key = (service, network.trunc());
+                if self.rules.len() >= MAX_RULES && !self.rules.contains_key(&key) {
                     return Err(ChangeError::TooManyRules);
                 }
+                Arc::make_mut(&mut self.rules).insert(key, RuntimeRule { allow, until });
             }
             PrefixChange::Remove { service, network } => {
                 known(config, service.as_deref())?;
                 let key = (service, network.trunc());
-                if rules.remove(&key).is_none() {
+                if !self.rules.contains_key(&key) {
                     let in_file = config.prefixes.get(&key.0).is_some_and(|rules| rules.contains_key(&key.1));
                     return Err(if in_file { ChangeError::FileRule(key.1) } else { ChangeError::NoRule(key.1) });
                 }
+                Arc::make_mut(&mut self.rules).remove(&key);
             }
         }
-        Ok(self.having(rules))
+        Ok(())
     }
 
     /// The overlay without rules that have run out; none: there are none.
@@ -95,6 +109,27 @@ impl Overlay {
             let rules = self.rules.iter().filter(|((service, _), _)| stays(service));
             self.rules = Arc::new(rules.map(|(key, rule)| (key.clone(), *rule)).collect());
         }
+    }
+}
+
+/// Whole milliseconds since 1970: what is read again is what was written.
+mod unix_ms {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    pub(super) fn whole(time: SystemTime) -> SystemTime {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        UNIX_EPOCH + Duration::from_millis(since.as_millis() as u64)
+    }
+
+    pub(super) fn serialize<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+        let ms = |time: &SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        time.as_ref().map(ms).serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+        let ms = Option::<u64>::deserialize(from)?;
+        Ok(ms.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms))))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a start knows of the edge that was before it.
 
 use super::HealthNote;
+use super::agents::Agents;
 use super::overlay::Overlay;
-use super::plan::{Observed, ServiceIds};
+use super::plan::{Health, Intent, Observed, ServiceIds, plan};
 use super::tickets::KeptKeys;
 use crate::config::Config;
 use crate::health::Key;
+use crate::state::Book;
 use crate::supervisor::Sessions;
 use std::time::SystemTime;
 
@@ -26,13 +28,25 @@ pub struct Recovered {
     pub tickets: Option<KeptKeys>,
     /// Something stands that the edge before has left: it is gone on with, and left standing when this start fails.
     pub inherited: bool,
+    /// Where changes are kept from now on.
+    pub book: Book,
 }
 
 impl Recovered {
-    /// The overlay over this file, without rules that have run out.
-    pub(super) fn overlay(&self, config: &Config, now: SystemTime) -> Overlay {
+    /// The overlay over this file, without rules that have run out. A file that was edited since may not go with it: then
+    /// the file goes alone, as an edge that does not start serves nobody, and the reason is told.
+    pub(super) fn overlay(&self, config: &Config, now: SystemTime) -> (Overlay, Option<String>) {
         let overlay = self.overlay.over(config);
-        overlay.without_old_rules(now).unwrap_or(overlay)
+        let overlay = overlay.without_old_rules(now).unwrap_or(overlay);
+        let (health, agents) = (Health::default(), Agents::default());
+        let possible = |overlay: &Overlay| {
+            let intent = Intent { config, overlay, health: &health, agents: &agents };
+            plan(intent, &self.observed())
+        };
+        match possible(&overlay) {
+            Err(why) if possible(&Overlay::default()).is_ok() => (Overlay::default(), Some(why.to_string())),
+            _ => (overlay, None),
+        }
     }
 
     /// What is there before the first plan: nothing but numbers.

@@ -1,11 +1,12 @@
 //! Events, answered one by one.
 
-use super::prefixes::PrefixChange;
-use super::{Event, FlowWay, PoolChange, Reconciler, Refusal, State, Watch};
+use super::changes::Change;
+use super::{Event, FlowWay, Reconciler, Refusal, State, Watch};
 use crate::datapath::{Counters, Datapath};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+
+/// Parts of a transaction that its line in the log has.
+const LOGGED: usize = 8;
 
 impl<D: Datapath> Reconciler<D> {
     pub(super) async fn serve(&mut self, event: Event) {
@@ -14,11 +15,21 @@ impl<D: Datapath> Reconciler<D> {
             Event::Query { counters, reply } => {
                 let _ = reply.send(self.state(counters).await);
             }
-            Event::Pool { pool, address, change, reply } => {
-                let result = self.change_pool(&pool, address, change).await;
+            Event::Change { asked, reply } => {
+                let (who, dry_run) = (asked.who.to_string(), asked.dry_run);
+                let what: Vec<String> = asked.changes.iter().take(LOGGED).map(Change::words).collect();
+                let of = asked.changes.len();
+                let result = self.change(asked).await;
                 match &result {
-                    Ok(generation) => tracing::info!(pool, %address, ?change, generation, "pool changed"),
-                    Err(error) => tracing::warn!(pool, %address, ?change, %error, "pool change refused"),
+                    Ok(_) if dry_run => {}
+                    Ok(done) => {
+                        self.changes.0 += 1;
+                        tracing::info!(who, ?what, of, generation = done.generation, number = done.number, "changed");
+                    }
+                    Err(error) => {
+                        self.changes.1 += u64::from(!dry_run);
+                        tracing::warn!(who, ?what, of, %error, "change refused");
+                    }
                 }
                 let _ = reply.send(result);
             }
@@ -30,16 +41,23 @@ impl<D: Datapath> Reconciler<D> {
                 }
                 let _ = reply.send(result);
             }
-            Event::Reload { reply } => {
-                let result = self.reload().await;
+            Event::Reload { who, only_if, reply } => {
+                let (before, config) = (self.generation(), Arc::clone(&self.config));
+                let result = self.reload(only_if).await;
                 match &result {
                     Ok(reloaded) => {
                         self.reloads.0 += 1;
-                        tracing::info!(generation = reloaded.generation, "config reloaded");
+                        tracing::info!(%who, generation = reloaded.generation, "config reloaded");
+                        if config.origin.text != self.config.origin.text {
+                            self.note_change(who, vec!["reload".into()]).await;
+                        }
+                        if reloaded.generation != before || config.origin.text != self.config.origin.text {
+                            self.was_said(before);
+                        }
                     }
                     Err(error) => {
                         self.reloads.1 += 1;
-                        tracing::error!(%error, "reload refused; the last config stays in force");
+                        tracing::error!(%who, %error, "reload refused; the last config stays in force");
                     }
                 }
                 let _ = reply.send(result);
@@ -52,14 +70,6 @@ impl<D: Datapath> Reconciler<D> {
             }
             Event::Resolved { host, addresses } => self.resolved(host, addresses).await,
             Event::Staple { fingerprint, staple } => self.staple(fingerprint, staple).await,
-            Event::Prefix { change, reply } => {
-                let result = self.change_rules(change.clone()).await;
-                match &result {
-                    Ok(generation) => tracing::info!(?change, generation, "rules changed"),
-                    Err(error) => tracing::warn!(?change, %error, "change of rules refused"),
-                }
-                let _ = reply.send(result);
-            }
             Event::Watch { reply } => {
                 let names = self.names.subscribe();
                 let _ = reply.send(self.datapath.events().map(|events| Watch { events, names }));
@@ -73,7 +83,7 @@ impl<D: Datapath> Reconciler<D> {
             }
             Event::Upgrade { request, reply } => self.upgrade(request, reply),
             Event::HandOver { reply } => {
-                let _ = reply.send(self.hand_over());
+                let _ = reply.send(self.hand_over().await);
             }
             Event::TakeBack { reply } => {
                 self.take_back().await;
@@ -109,22 +119,11 @@ impl<D: Datapath> Reconciler<D> {
             reloads: self.reloads,
             upgrades: self.handing.upgrades,
             tls: self.keeper.notes(),
+            history: self.book.history().clone(),
+            book: self.book.notes(),
+            changes: self.changes,
+            aside: self.aside.clone(),
             names: self.names_of_backends.notes.read(),
         }
-    }
-
-    async fn change_pool(&mut self, pool: &str, address: SocketAddr, change: PoolChange) -> Result<u64, Refusal> {
-        let overlay = self.overlay.with(&self.config, pool, address, change)?;
-        let config = Arc::clone(&self.config);
-        self.adopt(config, overlay).await
-    }
-
-    async fn change_rules(&mut self, change: PrefixChange) -> Result<u64, Refusal> {
-        if !self.config.edge.filters() {
-            return Err(Refusal::Unfiltered);
-        }
-        let overlay = self.overlay.with_rule(&self.config, change, SystemTime::now())?;
-        let config = Arc::clone(&self.config);
-        self.adopt(config, overlay).await
     }
 }

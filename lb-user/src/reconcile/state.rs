@@ -1,17 +1,18 @@
 //! What the reconciler tells others: one consistent picture, to be read without asking again.
 
 use super::agents::{Refreshed, TlsNotes};
+use super::changes::{Asked, Done, MAX_CHANGES, OnlyIf};
 use super::checking::HealthNote;
 use super::handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
-use super::overlay::{ChangeError, Overlay, PoolChange};
+use super::overlay::{ChangeError, Overlay};
 use super::plan::{PlanError, ServiceIds};
-use super::prefixes::PrefixChange;
 use super::tickets::NoRandom;
 use crate::config::{Config, LoadError, ProblemView};
 use crate::datapath::{Counters, DatapathError, Description, FlowAnswer, PacketEvent, Protocol};
 use crate::health::{Counts, Gauges, Key};
 use crate::names::Note;
 use crate::ocsp::staple::{Fingerprint, Staple};
+use crate::state::{History, NotKept, Notes, Who};
 use crate::supervisor::{WorkerError, WorkerView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +55,14 @@ pub struct State {
     pub upgrades: (u64, u64),
     /// Certificates, files and keys.
     pub tls: TlsNotes,
+    /// What was changed by whom.
+    pub history: History,
+    /// Where that is kept.
+    pub book: Notes,
+    /// Transactions that were made, and that were refused.
+    pub changes: (u64, u64),
+    /// Why what operators had changed is not in force since the start.
+    pub aside: Option<String>,
     /// Names of backends.
     pub names: BTreeMap<String, Note>,
 }
@@ -95,16 +104,12 @@ pub enum Event {
         /// The answer.
         reply: oneshot::Sender<State>,
     },
-    /// Change a pool.
-    Pool {
-        /// Name.
-        pool: String,
-        /// Backend.
-        address: SocketAddr,
-        /// What.
-        change: PoolChange,
-        /// Generation in force, or why not.
-        reply: oneshot::Sender<Result<u64, Refusal>>,
+    /// Change what operators may.
+    Change {
+        /// What, by whom.
+        asked: Asked,
+        /// What came of it, or why nothing.
+        reply: oneshot::Sender<Result<Done, Refusal>>,
     },
     /// Forget entries of a pool's persistence.
     ClearSessions {
@@ -117,6 +122,10 @@ pub enum Event {
     },
     /// Read the file again.
     Reload {
+        /// By whom.
+        who: Who,
+        /// Only if nobody has changed anything since.
+        only_if: OnlyIf,
         /// The answer.
         reply: oneshot::Sender<Result<Reloaded, Refusal>>,
     },
@@ -138,13 +147,6 @@ pub enum Event {
         host: String,
         /// Those that it has now.
         addresses: BTreeSet<IpAddr>,
-    },
-    /// Change what is denied and allowed.
-    Prefix {
-        /// What.
-        change: PrefixChange,
-        /// Generation in force, or why not.
-        reply: oneshot::Sender<Result<u64, Refusal>>,
     },
     /// See dropped packets.
     Watch {
@@ -222,6 +224,32 @@ pub enum Refusal {
         "datapath = \"sockets\" sees no packets and denies none; set datapath = \"native\" or \"generic\" under [edge]"
     )]
     Unfiltered,
+    /// One change of several; none of them was made.
+    #[error("change {}, {change:?}: {why}; none of the changes was made", .index + 1)]
+    Part {
+        /// From 0.
+        index: usize,
+        /// In words.
+        change: String,
+        /// Why not.
+        why: Box<Refusal>,
+    },
+    /// Too long.
+    #[error("{0} changes at once are too many; {MAX_CHANGES} may be")]
+    TooMany(usize),
+    /// Somebody was faster.
+    #[error("{what} {seen} is not what is in force: something was changed since, or it never was; it is {now} now")]
+    Overtaken {
+        /// `generation` or `change`.
+        what: &'static str,
+        /// What the asker has seen.
+        seen: u64,
+        /// What there is.
+        now: u64,
+    },
+    /// It cannot be written down.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// It cannot be.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -254,6 +282,8 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.cpus", a.cpus != b.cpus),
         ("edge.user", a.user != b.user),
         ("edge.state", a.state != b.state),
+        ("edge.state_history", a.state_history != b.state_history),
+        ("edge.state_sessions", a.state_sessions != b.state_sessions),
         ("edge.worker_binary", a.worker_binary != b.worker_binary),
         ("edge.max_services", a.max_services != b.max_services),
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
@@ -272,6 +302,10 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.events_per_second", t.events_per_second != u.events_per_second),
         ("edge.icmp_per_second", t.icmp_per_second != u.icmp_per_second),
         ("admin.socket", old.admin.socket != new.admin.socket),
+        ("admin.group", old.admin.access.group != new.admin.access.group),
+        ("admin.mode", old.admin.access.mode != new.admin.access.mode),
+        ("admin.read_only_socket", old.admin.read_only != new.admin.read_only),
+        ("admin.max_connections", old.admin.max_connections != new.admin.max_connections),
         ("admin.metrics", old.admin.metrics != new.admin.metrics),
     ]
     .into_iter()

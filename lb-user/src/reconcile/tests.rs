@@ -3,9 +3,11 @@
 mod agents;
 mod forward;
 mod names;
+mod survive;
 
 use super::*;
 use crate::datapath::{Counters, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol};
+use crate::state::Who;
 use crate::supervisor::{Request, WorkerError, WorkerView};
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -139,7 +141,7 @@ struct Edge {
     verdicts: mpsc::Sender<Verdict>,
     news: watch::Sender<WorkerView>,
     file: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 const FILE: &str = "[edge]\ndatapath = \"sockets\"\n[service.a]\naddresses = [\"127.0.0.1:8001\"]\nmode = \"http\"\npool = \"p\"\n[pool.p]\nbackends = [\"10.0.0.1:80\"]\nhealth.type = \"tcp\"\n";
@@ -158,6 +160,12 @@ impl Edge {
     }
 
     async fn start_of(config: Config, file: PathBuf, dir: tempfile::TempDir) -> Self {
+        Self::recover(config, file, Arc::new(dir), Recovered::default()).await
+    }
+
+    /// As after a start with what was recovered.
+    async fn recover(config: Config, file: PathBuf, dir: Arc<tempfile::TempDir>, recovered: Recovered) -> Self {
+        let (overlay, aside) = recovered.overlay(&config, SystemTime::now());
         let world = World::default();
         let (worker, news) = world.worker();
         let mut reconciler = Reconciler {
@@ -165,13 +173,17 @@ impl Edge {
             started: Instant::now(),
             config: Arc::new(config),
             warnings: [].into(),
-            overlay: Overlay::default(),
+            observed: recovered.observed(),
+            overlay,
+            book: recovered.book,
+            said: 0,
+            aside,
             checking: Checking::of(Default::default()),
             names: watch::Sender::new(ServiceIds::default()),
-            observed: Observed::default(),
             datapath: world.clone(),
             worker,
             reloads: (0, 0),
+            changes: (0, 0),
             keeper: Keeper::new(tickets::RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
             names_of_backends: super::names::Names::default(),
             behind: false,
@@ -180,11 +192,12 @@ impl Edge {
             handing: Default::default(),
         };
         reconciler.catch_up().await;
+        reconciler.begin().await;
         reconciler.retarget_names();
         let (events, event_receiver) = mpsc::channel(4);
         let (verdicts, verdict_receiver) = mpsc::channel(4);
         tokio::spawn(reconciler.run(event_receiver, verdict_receiver));
-        Self { world, events, verdicts, news, file, _dir: dir }
+        Self { world, events, verdicts, news, file, dir }
     }
 
     async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> T {
@@ -195,12 +208,17 @@ impl Edge {
 
     async fn reload(&self, text: &str) -> Result<Reloaded, Refusal> {
         std::fs::write(&self.file, text).unwrap();
-        self.ask(|reply| Event::Reload { reply }).await
+        self.ask(|reply| Event::Reload { who: Who::named("test"), only_if: OnlyIf::default(), reply }).await
     }
 
     async fn pool(&self, change: PoolChange) -> Result<u64, Refusal> {
         let address = ([10, 0, 0, 1], 80).into();
-        self.ask(|reply| Event::Pool { pool: "p".into(), address, change, reply }).await
+        self.make(Change::Pool { pool: "p".into(), address, change }).await
+    }
+
+    async fn make(&self, change: Change) -> Result<u64, Refusal> {
+        let asked = Asked { changes: vec![change], who: Who::named("test"), ..Asked::default() };
+        Ok(self.ask(|reply| Event::Change { asked, reply }).await?.generation)
     }
 
     async fn state(&self) -> State {

@@ -8,6 +8,8 @@ use crate::supervisor::{self, Orphan, Places};
 use crate::upgrade::{Predecessor, Successor};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use tls_worker::api::SessionChanges;
+use tokio::time::Instant;
 
 /// See the module.
 pub(super) struct Before {
@@ -78,7 +80,10 @@ impl Before {
         recovered.generation = recovered.generation.max(served);
         recovered.inherited = self.lives() || !self.orphans.is_empty();
         if let Some(predecessor) = &self.predecessor {
-            recovered.sessions = predecessor.sessions.clone();
+            let now = Instant::now();
+            for (pool, set) in predecessor.sessions.messages(now) {
+                recovered.sessions.heed(SessionChanges { pool, set, ..SessionChanges::default() }, now);
+            }
         }
         recovered
     }

@@ -23,7 +23,7 @@ pub use launch::{Launch, LaunchError, launch};
 pub(crate) use life::AbortOnPanic;
 pub use meet::Places;
 pub use orphan::{Orphan, find};
-pub use sessions::Sessions;
+pub use sessions::{Entry, Saved, Saving, Sessions};
 
 use crate::access_log::AccessLogs;
 use crate::ocsp::WorkerSide;

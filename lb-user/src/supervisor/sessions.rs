@@ -1,5 +1,9 @@
-//! What workers told of tables of persistence: listed for operators, and given to the next worker when one dies. It
-//! follows the living worker by about a second.
+//! What workers told of tables of persistence: listed for operators, given to the next worker when one dies, and kept
+//! over a restart (`saving`). It follows the living worker by about a second.
+
+mod saving;
+
+pub use saving::{Entry, Saved, Saving};
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -22,12 +26,16 @@ pub struct Sessions(Arc<Mutex<Store>>);
 struct Store {
     pools: HashMap<String, BTreeMap<String, Kept>>,
     lost: u64,
+    /// What is not saved yet.
+    unsaved: saving::Unsaved,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Kept {
     backend: SocketAddr,
     used: Instant,
+    /// Waits to be saved.
+    queued: bool,
 }
 
 impl Sessions {
@@ -38,19 +46,26 @@ impl Sessions {
     /// A worker tells.
     pub(crate) fn heed(&self, changes: SessionChanges, now: Instant) {
         let mut store = self.store();
+        let store = &mut *store;
         let mut room = MAX_ENTRIES.saturating_sub(store.pools.values().map(BTreeMap::len).sum());
-        let pool = store.pools.entry(changes.pool).or_default();
+        let name = changes.pool;
+        let pool = store.pools.entry(name.clone()).or_default();
         let mut lost = 0;
         for key in changes.removed {
-            room += usize::from(pool.remove(&key).is_some());
+            if pool.remove(&key).is_some() {
+                room += 1;
+                store.unsaved.add(&name, &key);
+            }
         }
         for Session { key, backend, idle_ms } in changes.set {
             let used = now.checked_sub(Duration::from_millis(idle_ms)).unwrap_or(now);
             if let Some(kept) = pool.get_mut(&key) {
-                *kept = Kept { backend, used };
+                let queued = kept.queued || store.unsaved.add(&name, &key);
+                *kept = Kept { backend, used, queued };
             } else if room > 0 {
                 room -= 1;
-                pool.insert(key, Kept { backend, used });
+                let queued = store.unsaved.add(&name, &key);
+                pool.insert(key, Kept { backend, used, queued });
             } else {
                 lost += 1;
             }
@@ -64,17 +79,33 @@ impl Sessions {
             let pool = snapshot.pools.iter().find(|pool| pool.name == *name)?;
             Some(table(pool)?.by.clone())
         };
-        self.store().pools.retain(|name, _| of(now, name).is_some_and(|by| of(before, name) == Some(by)));
+        let mut store = self.store();
+        let store = &mut *store;
+        store.pools.retain(|name, kept| {
+            let stays = of(now, name).is_some_and(|by| of(before, name) == Some(by));
+            if !stays {
+                kept.keys().for_each(|key| drop(store.unsaved.add(name, key)));
+            }
+            stays
+        });
+        store.unsaved.know(&now.pools);
     }
 
     /// Forget what is old by now.
     pub(super) fn expire(&self, snapshot: &Snapshot, now: Instant) {
         let mut store = self.store();
+        let store = &mut *store;
         for pool in &snapshot.pools {
             if let (Some(persistence), Some(kept)) = (table(pool), store.pools.get_mut(&pool.name)) {
                 // Uses are told with a quarter of the time behind them.
                 let most = persistence.timeout + persistence.timeout / 4;
-                kept.retain(|_, kept| now.duration_since(kept.used) <= most);
+                kept.retain(|key, kept| {
+                    let stays = now.duration_since(kept.used) <= most;
+                    if !stays {
+                        store.unsaved.add(&pool.name, key);
+                    }
+                    stays
+                });
             }
         }
     }

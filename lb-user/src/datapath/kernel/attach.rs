@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -177,7 +178,18 @@ pub(super) fn receive_queues(interface: &Interface) -> Option<usize> {
     Some(queues.flatten().filter(|queue| queue.file_name().to_string_lossy().starts_with("rx-")).count())
 }
 
+/// Names of programs that were loaded when the edge began: to ask for them takes a privilege that it gives up.
+static NAMES: OnceLock<BTreeMap<u32, String>> = OnceLock::new();
+
+/// Ask for them while that can be done.
+pub(super) fn remember_names() {
+    let names = loaded_programs().flatten().filter_map(|info| Some((info.id(), info.name_as_str()?.to_owned())));
+    // Who is asked again has not given anything up.
+    let _ = NAMES.set(names.collect());
+}
+
 fn program_name(id: u32) -> String {
     let info = loaded_programs().flatten().find(|info| info.id() == id);
-    info.and_then(|info| info.name_as_str().map(str::to_owned)).unwrap_or_default()
+    let now = info.and_then(|info| info.name_as_str().map(str::to_owned));
+    now.or_else(|| NAMES.get()?.get(&id).cloned()).unwrap_or_default()
 }

@@ -118,8 +118,10 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
-    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it, and the
+    /// programs of others get names.
     pub fn prepare() -> Result<(), DatapathError> {
+        attach::remember_names();
         pins::mount()
     }
 }

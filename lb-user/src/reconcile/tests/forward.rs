@@ -9,7 +9,7 @@ const L4: &str = "[edge]\ndatapath = \"generic\"\ninterfaces = [\"lo\"]\n[shield
 
 impl Edge {
     async fn rule(&self, change: PrefixChange) -> Result<u64, Refusal> {
-        self.ask(|reply| Event::Prefix { change, reply }).await
+        self.make(Change::Rule(change)).await
     }
 
     /// What the datapath was told last: service, network, allowed.
@@ -60,7 +60,7 @@ async fn a_backend_that_a_service_cannot_have_is_refused_at_run_time_too() {
     edge.world.take();
     let address = "192.0.2.53:80".parse().unwrap();
     let change = PoolChange::Add { weight: None };
-    let result = edge.ask(|reply| Event::Pool { pool: "p".into(), address, change, reply }).await;
+    let result = edge.make(Change::Pool { pool: "p".into(), address, change }).await;
     let refused = result.unwrap_err().to_string();
     assert!(refused.contains("has an address of service \"dns\""), "{refused}");
     assert_eq!(edge.world.take(), []);

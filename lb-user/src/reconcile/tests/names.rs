@@ -29,7 +29,7 @@ impl Edge {
 
     async fn change(&self, last: u8, change: PoolChange) -> Result<u64, Refusal> {
         let address = ([10, 0, 1, last], 81).into();
-        self.ask(|reply| Event::Pool { pool: "p".into(), address, change, reply }).await
+        self.make(Change::Pool { pool: "p".into(), address, change }).await
     }
 }
 
