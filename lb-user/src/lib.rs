@@ -6,7 +6,8 @@
 //! | [`config`] | text to checked model, every problem at once |
 //! | [`reconcile`] | the one task that decides; the pure plan |
 //! | [`datapath`] | how connections come in: kernel or sockets |
-//! | [`supervisor`] | keeps the worker process alive over standing listeners |
+//! | [`supervisor`] | keeps worker processes alive over standing listeners, adopts those that were left |
+//! | [`upgrade`] | one control plane takes the place of another |
 //! | [`health`] | checks of backends |
 //! | [`import`] | configs of other products, as one of ours |
 //! | [`files`] | looks at files of TLS, and has them read again |
@@ -38,3 +39,4 @@ pub mod reconcile;
 pub mod run;
 pub mod state;
 pub mod supervisor;
+pub mod upgrade;

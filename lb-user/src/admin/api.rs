@@ -130,11 +130,27 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// All processes.
+    #[serde(default)]
+    pub processes: Vec<ProcessStatus>,
     /// What keeps it from the rest of the host, and is not in force; none: it has not said.
     #[serde(default)]
     pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
+}
+
+/// A place for a worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// None: none lives.
+    pub pid: Option<u32>,
+    /// Since it was started, or adopted.
+    pub uptime_seconds: Option<u64>,
+    /// It was started by an earlier control plane.
+    pub adopted: bool,
+    /// Its threads.
+    pub threads: Vec<u32>,
 }
 
 /// A worker thread.

@@ -55,6 +55,9 @@ pub(super) enum Verb {
         /// Config file
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the control plane that started this one, over standard input
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Print every problem of a config file
     Check {
@@ -130,6 +133,15 @@ pub(super) enum Verb {
     Reload {
         #[command(flatten)]
         unless: Unless,
+    },
+    /// Have a new control plane, and new workers, take over; when they do not become ready, nothing has changed
+    Upgrade {
+        /// Its program, instead of the file that the running one was started from
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// For it to become ready
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = upgrade_time)]
+        timeout: Duration,
     },
     /// Make a config of another product's
     #[command(subcommand)]
@@ -351,4 +363,11 @@ fn drain_time(text: &str) -> Result<Duration, String> {
         Err(_) => period(text)?,
     };
     (time <= Duration::from_secs(86_400)).then_some(time).ok_or_else(|| "a drain takes a day at the most".into())
+}
+
+/// The daemon's answer must come before the command line gives up.
+fn upgrade_time(text: &str) -> Result<Duration, String> {
+    let time = period(text)?;
+    let most = Duration::from_secs(60);
+    if time <= most { Ok(time) } else { Err(format!("write a time up to {}s", most.as_secs())) }
 }

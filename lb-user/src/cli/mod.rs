@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
         Cli::command().error(ErrorKind::ArgumentConflict, error).exit();
     }
     match cli.verb {
-        Verb::Run { config } => daemon::run(config),
+        Verb::Run { config, take_over } => daemon::run(config, take_over),
         Verb::Check { config } => daemon::check(&config, cli.json),
         Verb::Decap { interface, addresses, generic } => {
             decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)

@@ -31,7 +31,10 @@ pub(super) fn status(status: &Status) -> String {
     let worker = &status.worker;
     let _ = match (worker.pid, worker.uptime_seconds) {
         (Some(pid), Some(up)) => {
-            writeln!(out, "worker pid {pid}, up {}, restarts {}", ago(up), worker.restarts)
+            let (all, adopted) = (worker.processes.len(), worker.processes.iter().any(|process| process.adopted));
+            let beside = if all > 1 { format!(" and {} more", all - 1) } else { String::new() };
+            let adopted = if adopted { ", adopted" } else { "" };
+            writeln!(out, "worker pid {pid}{beside}, up {}{adopted}, restarts {}", ago(up), worker.restarts)
         }
         _ => writeln!(out, "{}, restarts {}", paint(Tone::Bad, "worker down"), worker.restarts),
     };

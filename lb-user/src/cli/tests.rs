@@ -51,6 +51,7 @@ fn every_verb_is_understood_and_nonsense_is_usage() {
         "bailey cert inspect a.pem b.p12 --password-file p --json",
         "bailey cert convert a.pem --key a.key --chain c.pem --to pkcs12 --password-file p -o a.p12",
         "bailey reload",
+        "bailey upgrade --binary /usr/bin/bailey --timeout 10s",
         "bailey completions bash",
         "bailey man /tmp/pages",
         "bailey import netscaler ns.conf -o edge.toml --force --json",

@@ -1,6 +1,7 @@
 //! `[edge]`.
 
 use super::host::Host;
+use super::life;
 use super::model::{DatapathKind, Edge, Steering};
 use super::problem::{Problem, Problems, nearest};
 use super::scalar::{self, Wrong};
@@ -46,6 +47,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
     let log = section.parsed(p, "log", log_filter).map_or("info".into(), |at| at.value);
     let packet_log_sample = section.integer(p, "packet_log_sample", 0..=u32::MAX).unwrap_or(0);
     let tuning = tuning::tuning(&mut section, p, &name);
+    let life = life::life(&mut section, p, cpus.len());
     if datapath == DatapathKind::Sockets {
         tuning::unused(&section, p);
     }
@@ -69,6 +71,7 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         log,
         packet_log_sample,
         tuning,
+        life,
     }
 }
 

@@ -16,6 +16,7 @@ mod forwarding;
 mod health;
 mod host;
 mod http;
+mod life;
 mod model;
 mod names;
 mod net;

@@ -170,6 +170,19 @@ pub struct Edge {
     pub packet_log_sample: u32,
     /// Sizes and numbers of forwarding and the shield.
     pub tuning: Tuning,
+    /// Processes, and how they follow one another.
+    pub life: Life,
+}
+
+/// Processes, and how they follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Worker processes that share the threads.
+    pub workers: u32,
+    /// How long workers serve without a control plane; zero: they end with it.
+    pub alone: Duration,
+    /// What open connections of workers get that others took the place of.
+    pub drain: Duration,
 }
 
 impl Edge {

@@ -8,6 +8,7 @@ mod families_edge;
 mod families_forward;
 mod families_health;
 mod families_http;
+mod families_life;
 mod families_log;
 mod families_names;
 mod families_pool;

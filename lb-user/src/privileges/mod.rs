@@ -17,7 +17,7 @@ mod launcher;
 #[cfg(test)]
 mod tests;
 
-pub use launcher::{signal, signal_group, spawn, spawn_successor};
+pub use launcher::{signal, signal_by, signal_group, spawn, spawn_successor};
 
 use crate::config::{Config, DatapathKind};
 use crate::datapath::{DatapathError, KernelDatapath};

@@ -62,9 +62,10 @@ pub(super) struct Checking {
 }
 
 impl Checking {
-    pub(super) fn new() -> Self {
+    /// With what was said before this start.
+    pub(super) fn of(notes: BTreeMap<Key, HealthNote>) -> Self {
         Self {
-            notes: BTreeMap::new(),
+            notes,
             counts: BTreeMap::new(),
             gauges: Arc::default(),
             targets: watch::Sender::default(),

@@ -41,6 +41,7 @@ pub(crate) fn config(services: &[&str], backends: BTreeMap<SocketAddr, u16>) -> 
             log: "info".into(),
             packet_log_sample: 0,
             tuning: Default::default(),
+            life: Default::default(),
         },
         admin: Admin {
             socket: "/nonexistent/admin.sock".into(),
@@ -108,6 +109,7 @@ pub(crate) fn state(backend: SocketAddr) -> super::State {
         counters: Default::default(),
         worker: Default::default(),
         reloads: (0, 0),
+        upgrades: (0, 0),
         tls: Default::default(),
         history: Default::default(),
         book: Default::default(),

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod adoption;
 mod authorizers;
 mod backends;
 mod balance;

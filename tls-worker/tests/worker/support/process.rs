@@ -48,13 +48,23 @@ impl Worker {
         let mut worker = Worker { child, sender, receiver, generation: 0, next_listener: 0, sessions: Vec::new() };
         let threads = (0..threads).map(|index| ThreadInfo { index, cpu: None }).collect();
         let log = std::env::var("WORKER_LOG").ok().or(Some("warn".into()));
-        worker.send(Command::Hello(Hello { version: WIRE_VERSION, threads, log })).await;
+        worker.send(Command::Hello(Hello { version: WIRE_VERSION, threads, threads_in_all: 0, log })).await;
         assert!(matches!(worker.event().await, Event::Ready { version: WIRE_VERSION, .. }));
         worker
     }
 
     pub(crate) async fn send(&mut self, command: Command) {
         self.sender.send(&command, &[]).await.unwrap();
+    }
+
+    /// The same with descriptors.
+    pub(crate) async fn send_with(&mut self, command: Command, fds: &[std::os::fd::BorrowedFd<'_>]) {
+        self.sender.send(&command, fds).await.unwrap();
+    }
+
+    /// Process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) async fn event(&mut self) -> Event {
