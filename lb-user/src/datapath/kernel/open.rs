@@ -102,7 +102,7 @@ impl KernelDatapath {
                 let (theirs, missing) = interfaces.iter().partition::<Vec<_>, _>(|one| carries(&found, one));
                 let attached = theirs.into_iter().map(|one| theirs_on(one, &pins)).collect::<Result<Vec<_>, _>>()?;
                 let surplus = pins.other_links(&found, &interfaces.iter().map(|one| &one.name[..]).collect::<Vec<_>>());
-                let missing = missing.into_iter().map(Interface::clone).collect();
+                let missing = missing.into_iter().cloned().collect();
                 let goes_on = way == Way::GoOn;
                 let pending = Pending::new(&pins, goes_on, wanted, missing, surplus, note)?;
                 (attached, Link::at(pins.link(STEER))?, Some(pending))
