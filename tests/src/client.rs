@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::pki::provider;
@@ -134,12 +135,17 @@ impl Target {
         self.connect(protocol).await?.get(path).await
     }
 
-    /// Send texts over a WebSocket one by one; what came back for each.
-    pub async fn websocket(&self, path: &str, texts: &[&str]) -> Result<Vec<String>> {
+    /// An open WebSocket, over HTTP/1.1 and TLS.
+    pub async fn websocket_open(&self, path: &str) -> Result<WebSocketStream<TlsStream<TcpStream>>> {
         let stream = self.tls(&["http/1.1"]).await?;
         let address = format!("wss://{}{path}", self.host);
+        Ok(tokio_tungstenite::client_async(address, stream).await?.0)
+    }
+
+    /// Send texts over a WebSocket one by one; what came back for each.
+    pub async fn websocket(&self, path: &str, texts: &[&str]) -> Result<Vec<String>> {
         let work = async {
-            let (mut socket, _) = tokio_tungstenite::client_async(address, stream).await?;
+            let mut socket = self.websocket_open(path).await?;
             let mut echoes = Vec::new();
             for text in texts {
                 socket.send(Message::text(*text)).await?;

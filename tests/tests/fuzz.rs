@@ -56,6 +56,25 @@ fn config_text() {
     });
 }
 
+/// Another product's config: any text ends with one that is TOML, and with notes about lines that it has.
+#[test]
+fn netscaler_config() {
+    let host = lb_user::config::Host::this();
+    let path = std::path::Path::new("fuzz.toml");
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        let imported = lb_user::import::netscaler(&text);
+        assert!(imported.notes.iter().all(|note| note.line <= text.lines().count()), "{:?}", imported.notes);
+        if let Err(lb_user::config::LoadError::Invalid(problems)) = lb_user::config::parse(&imported.toml, path, &host)
+        {
+            // What it names may be missing, or not as Bailey wants it; a key that Bailey has not is never written.
+            let said = problems.to_string();
+            let unlike = ["unknown key", "is not TOML", "expected a"].iter().any(|words| said.contains(words));
+            assert!(!unlike, "{said}\n{}", imported.toml);
+        }
+    });
+}
+
 /// A cookie that sends its client to a backend: none but those that were sealed say anything.
 #[test]
 fn session_cookie() {

@@ -1,9 +1,8 @@
-//! A worker that dies is replaced, and no connection is refused meanwhile.
+//! A worker that dies is replaced, and no connection is refused meanwhile; one whose control plane dies is adopted.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_tests::client::{Protocol, Target};
@@ -19,7 +18,7 @@ const KILLS: u32 = 3;
 fn main() -> ExitCode {
     run(vec![
         lab("a_worker_killed_under_load_refuses_nobody", killed_under_load),
-        lab("a_killed_control_plane_leaves_nothing_that_a_new_start_cannot_take", control_plane_killed),
+        lab("the_worker_of_a_killed_control_plane_is_adopted_by_the_next", control_plane_killed),
     ])
 }
 
@@ -114,11 +113,13 @@ fn control_plane_killed() -> Result<()> {
     edge.process().wait(PATIENCE)?;
     drop(edge);
     let edge = Edge::start(&lab, &config)?;
+    let now = edge.json(&["status"])?["worker"]["pid"].as_u64();
+    ensure!(now == Some(worker.into()), "not the worker that was left: {now:?} for {worker}");
     let target = lab.target(VIP4, 443)?;
     let reply = lab.client.run_async(|| async { target.get(Protocol::Http1, "/").await })?;
     ensure!(reply.status == 200, "{reply:?}");
     drop(edge);
-    wait_for("the orphaned worker to end", Duration::from_secs(40), || {
+    wait_for("the worker to end with its new control plane", PATIENCE, || {
         called(worker).is_none_or(|name| name != "bailey-worker").then_some(())
     })
 }

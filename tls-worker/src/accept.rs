@@ -41,6 +41,7 @@ pub(crate) async fn run(thread: Rc<Thread>, listener: TcpListener) {
                     tracing::error!(thread = thread.index, %error, "cannot accept; raise the limit of open files if it says so");
                 }
                 failing = true;
+                thread.room.exhausted(&thread);
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -58,6 +59,9 @@ fn begin(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr) {
     let incoming_cpu = rustix::net::sockopt::socket_incoming_cpu(&stream).ok();
     if incoming_cpu.is_some() && incoming_cpu == thread.cpu {
         thread.stats.on_cpu.inc();
+    }
+    if !thread.room.admit(thread) {
+        return;
     }
     let view = thread.view();
     let local = stream.local_addr();

@@ -63,6 +63,8 @@ pub(crate) struct Compiled {
     pub(crate) pools: Vec<CompiledPool>,
     addresses: HashMap<(IpAddr, Option<u16>), usize>,
     pub(crate) handshakes: HandshakeLimits,
+    /// Of one thread; 0: none.
+    pub(crate) max_connections: u32,
     certificates: Vec<Ready>,
     /// Headers by which backends are told what the edge vouches for (a client's certificate and address, what an authorizer says),
     /// on whatever route: no client may send one.
@@ -127,6 +129,7 @@ impl Compiled {
         let mut new = Compiled {
             generation: snapshot.generation,
             handshakes: snapshot.handshakes,
+            max_connections: snapshot.max_connections_per_thread,
             patterns: last.patterns.next(),
             ..Compiled::default()
         };

@@ -79,6 +79,11 @@ impl Registration {
         let _ = self.bell.peer.set(peer);
     }
 
+    /// Whether the whole thread ends, and not this connection alone for what it was made under.
+    pub(crate) fn is_last(&self) -> bool {
+        self.thread.draining.get()
+    }
+
     /// What is asked for; the task that polls is woken when that changes.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Signal {
         let mut waker = self.bell.waker.borrow_mut();

@@ -1,16 +1,23 @@
 //! The control loop: takes commands from the control plane, gives them to the threads, answers.
 //!
-//! When the control socket closes (the control plane is gone, or has another worker now), or SIGTERM or SIGINT comes,
-//! the worker drains with [`LAST_GRACE`] and ends: a worker without a control plane would serve by a state that nobody
-//! can change any more.
+//! When the control socket closes, the control plane is dead: one that ends in order, or takes another worker, says so
+//! before. The worker then serves on by what it has, and waits at the place it was given for the next control plane
+//! ([`Command::Meet`]). Without such a place, when nobody came in time, or when SIGTERM or SIGINT comes, it drains with
+//! [`LAST_GRACE`] and ends.
+
+mod door;
+mod link;
+mod orphan;
 
 use crate::api::wire::{self, Receiver, Sender, WireError};
-use crate::api::{Command, Confinement, Event, Hello, ListenerInfo, Report, Snapshot, WIRE_VERSION};
+use crate::api::{Command, Confinement, Event, Hello, ListenerInfo, Note, Report, Snapshot, ThreadInfo, WIRE_VERSION};
 use crate::compile::Compiled;
 use crate::persist::Keeper;
 use crate::stats;
 use crate::thread::{self, Handle, Order};
 use crate::tls::Answer;
+use door::Door;
+use orphan::knock;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +26,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// Grace of a drain that nobody asked for by command.
 pub const LAST_GRACE: Duration = Duration::from_secs(30);
@@ -60,6 +67,7 @@ pub async fn run(
     confinement: Confinement,
     begin: impl FnOnce(Option<&str>),
 ) -> Result<(), ControlError> {
+    let owner = orphan::owner(&socket);
     let (mut sender, mut receiver) = wire::split(socket);
     let hello = match receiver.receive().await {
         Ok((Command::Hello(hello), _)) => hello,
@@ -80,21 +88,28 @@ pub async fn run(
     let interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Signal)?;
     sender.send(&Event::Ready { pid: std::process::id(), version: WIRE_VERSION }, &[]).await?;
     let (orders, done) = threads.into_iter().map(|h| ((h.index, h.orders), (h.index, h.done))).unzip();
-    let sent = tokio::spawn(send(sender, waiting));
-    let control = Control { confinement, events, orders, compiled: Arc::default(), sessions: Keeper::default() };
-    let ended = control.serve(commands(receiver), done, terminate, interrupt).await;
+    let (links, next) = mpsc::channel(1);
+    let sent = tokio::spawn(link::send(sender, waiting, next));
+    let control = Control {
+        confinement,
+        events,
+        links,
+        received: Some(commands(receiver)),
+        orders,
+        threads: hello.threads,
+        compiled: Arc::default(),
+        sessions: Keeper::default(),
+        listening: Vec::new(),
+        note: None,
+        owner,
+        door: None,
+        alone_until: None,
+        draining: false,
+    };
+    let ended = control.serve(done, terminate, interrupt).await;
     // Nobody sends any more: what is left goes out, and the task ends.
     let _ = timeout(LAST_EVENTS, sent).await;
     ended
-}
-
-/// Sending is not cancel safe either, and a control plane that does not read must hold up nothing else.
-async fn send(mut sender: Sender, mut events: mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
-        if let Err(error) = sender.send(&event, &[]).await {
-            tracing::warn!(%error, "the control plane does not take answers");
-        }
-    }
 }
 
 async fn refuse(mut sender: Sender, reason: String) -> Result<(), ControlError> {
@@ -115,7 +130,7 @@ fn start(hello: &Hello, events: &mpsc::Sender<Event>) -> Result<Vec<Handle>, Str
         if !seen.insert(info.index) {
             return Err(format!("thread {} is there twice", info.index));
         }
-        thread::start(info, hello.threads.len() as u32, events.clone())
+        thread::start(info, hello.threads_in_all.max(hello.threads.len() as u32), events.clone())
             .map_err(|e| format!("thread {}: {e}", info.index))
     };
     hello.threads.iter().map(start).collect()
@@ -141,15 +156,36 @@ fn commands(mut receiver: Receiver) -> mpsc::Receiver<Received> {
 struct Control {
     confinement: Confinement,
     events: mpsc::Sender<Event>,
+    /// Where a new control plane's sender goes.
+    links: mpsc::Sender<Sender>,
+    /// What the control plane says; none: it is gone.
+    received: Option<mpsc::Receiver<Received>>,
     orders: Vec<(u32, mpsc::Sender<Order>)>,
+    threads: Vec<ThreadInfo>,
     compiled: Arc<Compiled>,
     sessions: Keeper,
+    /// What the threads accept on, once more, for a next control plane.
+    listening: Vec<(ListenerInfo, OwnedFd)>,
+    note: Option<Note>,
+    /// User of the control plane.
+    owner: Option<u32>,
+    /// Where a next control plane comes in.
+    door: Option<Door>,
+    /// Without a control plane: until when.
+    alone_until: Option<Instant>,
+    draining: bool,
+}
+
+async fn next(received: &mut Option<mpsc::Receiver<Received>>) -> Option<Received> {
+    match received {
+        Some(received) => received.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Control {
     async fn serve(
         mut self,
-        mut commands: mpsc::Receiver<Received>,
         done: Vec<(u32, oneshot::Receiver<()>)>,
         mut terminate: Signal,
         mut interrupt: Signal,
@@ -161,7 +197,6 @@ impl Control {
             }
             let _ = all_done_tx.send(());
         });
-        let mut open = true;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -171,17 +206,15 @@ impl Control {
                 _ = interrupt.recv() => self.drain(LAST_GRACE, "SIGINT").await?,
                 _ = ticks.tick() => {
                     self.compiled.sweep();
-                    self.sessions.tick(&self.compiled, &self.events);
+                    self.sessions.tick(&self.compiled, self.received.is_some().then_some(&self.events));
                 }
-                received = commands.recv(), if open => match received {
+                received = next(&mut self.received) => match received {
                     Some(Ok((command, fds))) => self.command(command, fds).await?,
                     Some(Err(WireError::Json(error))) => tracing::error!(%error, "a command was not understood"),
-                    Some(Err(error)) => {
-                        open = false;
-                        self.drain(LAST_GRACE, &error.to_string()).await?;
-                    }
-                    None => open = false,
+                    Some(Err(error)) => self.lost(&error).await?,
+                    None => self.lost(&WireError::Closed).await?,
                 },
+                knock = knock(&mut self.door, self.alone_until) => self.heed(knock).await?,
             }
         }
     }
@@ -191,6 +224,7 @@ impl Control {
             Command::Hello(_) => tracing::error!("a second Hello is not taken"),
             Command::Listen(infos) => self.listen(infos, fds).await?,
             Command::Unlisten(ids) => {
+                self.listening.retain(|(info, _)| !ids.contains(&info.id));
                 for i in 0..self.orders.len() {
                     self.order(i, Order::Unlisten(ids.clone())).await?;
                 }
@@ -222,6 +256,9 @@ impl Control {
                     self.order(i, Order::Ocsp(answer)).await?;
                 }
             }
+            Command::Meet { alone_ms } => self.meet(fds, Duration::from_millis(alone_ms)),
+            Command::Note(note) => self.note = Some(note),
+            Command::Adopt { .. } => tracing::error!("a control plane that there is adopts nothing"),
             Command::Drain { grace_ms } => self.drain(Duration::from_millis(grace_ms), "the control plane").await?,
         }
         Ok(())
@@ -239,6 +276,12 @@ impl Control {
         let known: HashSet<u32> = self.orders.iter().map(|(index, _)| *index).collect();
         for info in infos.iter().filter(|i| !known.contains(&i.thread)) {
             tracing::error!(listener = info.id, thread = info.thread, "a listener is for a thread that there is not");
+        }
+        for (info, fd) in infos.iter().zip(&fds) {
+            match fd.try_clone() {
+                Ok(fd) => self.listening.push((info.clone(), fd)),
+                Err(error) => tracing::error!(listener = info.id, %error, "not kept for a next control plane"),
+            }
         }
         let mut listeners: Vec<_> = infos.into_iter().zip(fds.into_iter().map(std::net::TcpListener::from)).collect();
         for i in 0..self.orders.len() {
@@ -309,6 +352,11 @@ impl Control {
 
     async fn drain(&mut self, grace: Duration, why: &str) -> Result<(), ControlError> {
         tracing::info!(grace_ms = grace.as_millis() as u64, why, "draining");
+        self.draining = true;
+        // Whoever adopts finds a worker that serves. A listener that stood here would still be given connections.
+        self.door = None;
+        self.alone_until = None;
+        self.listening.clear();
         for (_, orders) in &self.orders {
             // A thread that is done already takes no more orders.
             let _ = timeout(ORDER_TIMEOUT, orders.send(Order::Drain(grace))).await;

@@ -20,6 +20,7 @@ mod io;
 mod limits;
 mod log;
 mod networks;
+mod overload;
 mod persist;
 mod pipeline;
 mod proxy;

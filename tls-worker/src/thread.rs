@@ -8,6 +8,7 @@ use crate::conn::{Bell, Signal};
 use crate::drain;
 use crate::handshakes::Handshakes;
 use crate::log::Way;
+use crate::overload::Room;
 use crate::stats::{self, BackendFailure, Ejection, Registry, ThreadStats};
 use crate::stream;
 use crate::tls::{Answer, Ocsp, UpstreamConfigs, UpstreamIdentity};
@@ -15,7 +16,7 @@ use crate::upstream::{Backend, PoolState};
 use crate::view::View;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -125,8 +126,9 @@ pub(crate) struct Thread {
     pub(crate) cpu: Option<u32>,
     pub(crate) stats: Arc<ThreadStats>,
     pub(crate) registry: RefCell<Registry>,
-    /// Open connections and tunnels.
-    pub(crate) open: RefCell<HashMap<u64, Rc<Bell>>>,
+    /// Open connections and tunnels, the oldest first.
+    pub(crate) open: RefCell<BTreeMap<u64, Rc<Bell>>>,
+    pub(crate) room: Room,
     pub(crate) next_connection: Cell<u64>,
     /// Notified when the last of `open` is gone.
     pub(crate) closed: Notify,
@@ -160,6 +162,7 @@ impl Thread {
             stats,
             registry: RefCell::default(),
             open: RefCell::default(),
+            room: Room::default(),
             next_connection: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
@@ -263,6 +266,7 @@ impl Thread {
 
     fn apply(&self, compiled: Arc<Compiled>) {
         self.handshakes.configure(compiled.handshakes);
+        self.room.configure(compiled.max_connections);
         let view = Rc::new(View::new(self, compiled));
         let used: Vec<u64> = view.pools.iter().filter_map(|p| p.tls.as_ref()).map(|t| t.identity.id).collect();
         self.upstream_configs.borrow_mut().retain(|id, _| used.contains(id));
@@ -308,6 +312,9 @@ impl Thread {
             handshakes_active: self.stats.handshakes_active.get(),
             handshakes_waiting: self.stats.handshakes_waiting.get(),
             handshakes_queued: self.stats.handshakes_queued.get(),
+            connections_asked: self.stats.asked_to_end.get(),
+            connections_refused: self.stats.refused.get(),
+            accept_failures: self.stats.accept_failures.get(),
         });
         let view = self.view();
         for ready in &view.compiled.authorizers {

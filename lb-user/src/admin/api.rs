@@ -59,6 +59,9 @@ pub struct Status {
     pub services: Vec<ServiceRow>,
     /// Pools.
     pub pools: Vec<PoolRow>,
+    /// Bounds that are nearly reached, with what to raise.
+    #[serde(default)]
+    pub near_bounds: Vec<String>,
     /// What the config was warned of.
     pub warnings: Vec<String>,
     /// What operators changed.
@@ -75,6 +78,19 @@ pub struct StateStatus {
     pub last_change: u64,
     /// Backends and rules that differ from the file.
     pub differences: u64,
+}
+
+/// A bound, and how much of it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    /// Of what.
+    pub name: String,
+    /// Now.
+    pub used: u64,
+    /// At the most.
+    pub limit: u64,
+    /// What to raise.
+    pub raise: String,
 }
 
 /// The datapath.
@@ -114,11 +130,27 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_error: Option<String>,
+    /// All processes.
+    #[serde(default)]
+    pub processes: Vec<ProcessStatus>,
     /// What keeps it from the rest of the host, and is not in force; none: it has not said.
     #[serde(default)]
     pub unconfined: Option<Vec<String>>,
     /// Its threads.
     pub threads: Vec<ThreadStatus>,
+}
+
+/// A place for a worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// None: none lives.
+    pub pid: Option<u32>,
+    /// Since it was started, or adopted.
+    pub uptime_seconds: Option<u64>,
+    /// It was started by an earlier control plane.
+    pub adopted: bool,
+    /// Its threads.
+    pub threads: Vec<u32>,
 }
 
 /// A worker thread.
@@ -251,6 +283,9 @@ pub struct PoolView {
     pub tls: Option<String>,
     /// Backends.
     pub backends: Vec<BackendView>,
+    /// Seconds that a drain may take, where none is said for it.
+    #[serde(default)]
+    pub drain_seconds: u64,
     /// Names that stand for some of them.
     #[serde(default)]
     pub names: Vec<NameView>,
@@ -288,7 +323,7 @@ pub struct BackendView {
     pub sessions: Option<u64>,
     /// Until what is in flight is cut; none: it does not drain, or has drained.
     #[serde(default)]
-    pub drain_seconds: Option<u64>,
+    pub drain_left_seconds: Option<u64>,
     /// Requests that were cut at the end of a drain.
     #[serde(default)]
     pub cut_requests: u64,

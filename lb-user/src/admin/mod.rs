@@ -8,6 +8,7 @@ mod api_forward;
 mod api_health;
 mod api_sessions;
 mod api_tools;
+pub mod bounds;
 mod changes;
 pub mod client;
 mod peer;
@@ -31,8 +32,8 @@ mod watch;
 pub use changes::file_digest;
 pub use room::Room;
 pub use server::serve;
-pub(crate) use socket::GROUP;
 pub use socket::{AdminSocket, SocketAccess, SocketError};
+pub(crate) use socket::{GROUP, HandOn};
 
 /// Where the daemon listens and the command line connects, unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/bailey/admin.sock";

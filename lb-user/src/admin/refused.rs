@@ -46,7 +46,7 @@ fn hint(refusal: &Refusal) -> Option<&'static str> {
         Refusal::NotKept(_) => Some("nothing changed; make room there or let it be written, and try again"),
         Refusal::TooMany(_) => Some("write several files"),
         Refusal::Unresolved { .. } => Some("nothing changed; see what DNS says, and [dns]; `backends = []` has none"),
-        Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Closing => None,
+        Refusal::Unfiltered | Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => None,
     }
 }
 
@@ -61,6 +61,6 @@ fn code(refusal: &Refusal) -> StatusCode {
         Refusal::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Worker(_) | Refusal::Datapath(_) => StatusCode::BAD_GATEWAY,
         Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
-        Refusal::NoRandom(_) | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NoRandom(_) | Refusal::Upgrading | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -147,6 +147,15 @@ pub(super) async fn answer(
             })?;
             Ok(watch::answer(watch, filter, permit, streaming))
         }
+        (&Method::POST, ["v1", "upgrade"]) => {
+            let request = body(request).await?;
+            let upgraded = ask(&events, |reply| Event::Upgrade { request, reply }).await?;
+            let upgraded = upgraded.map_err(|error| {
+                let hint = Some("the edge goes on as it was; its log says what the new one said");
+                Refused::new(StatusCode::BAD_GATEWAY, error.to_string(), hint)
+            })?;
+            Ok(json(StatusCode::OK, &upgraded))
+        }
         (&Method::POST, ["v1", "reload"]) => {
             let only_if = body::<Option<OnlyIf>>(request).await?.unwrap_or_default();
             let who = peer.who().await;
@@ -158,8 +167,8 @@ pub(super) async fn answer(
             _,
             [
                 "v1",
-                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "reload"
-                | "top" | "trace" | "changes" | "history" | "diff",
+                "status" | "services" | "pools" | "sessions" | "certificates" | "flow" | "rules" | "watch" | "upgrade"
+                | "reload" | "top" | "trace" | "changes" | "history" | "diff",
                 ..,
             ],
         ) if parts.len() < 4 => {

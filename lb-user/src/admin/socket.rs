@@ -1,7 +1,10 @@
 //! The Unix socket: taken over from a dead daemon, never from a live one, and removed at the end.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::UnixListener;
 
 /// Group that may use the socket where none is named, if it exists.
@@ -48,6 +51,17 @@ pub struct AdminSocket {
     path: PathBuf,
     /// Device and inode: another daemon's socket at the same path is not ours to remove.
     inode: (u64, u64),
+    handed: Arc<AtomicBool>,
+}
+
+/// Says that a socket is another process's from now on, and stays where it is.
+#[derive(Debug, Clone)]
+pub(crate) struct HandOn(Arc<AtomicBool>);
+
+impl HandOn {
+    pub(crate) fn done(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl AdminSocket {
@@ -72,12 +86,37 @@ impl AdminSocket {
         if settled.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
-        Ok(Self { listener, path: path.to_owned(), inode: settled.map_err(io)? })
+        Ok(Self { listener, path: path.to_owned(), inode: settled.map_err(io)?, handed: Arc::default() })
+    }
+
+    /// Go on with the socket of another process.
+    pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Self, SocketError> {
+        let io = |source| SocketError::Io { path: path.to_owned(), source };
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true).map_err(io)?;
+        let meta = std::fs::symlink_metadata(path).map_err(io)?;
+        let inode = (meta.dev(), meta.ino());
+        Ok(Self {
+            listener: UnixListener::from_std(listener).map_err(io)?,
+            path: path.to_owned(),
+            inode,
+            handed: Arc::default(),
+        })
+    }
+
+    /// For another process: the socket once more, and the word that it has it.
+    pub(crate) fn hand_on(&self) -> Result<(OwnedFd, HandOn), SocketError> {
+        let socket = self.listener.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|source| SocketError::Io { path: self.path.clone(), source })?;
+        Ok((socket, HandOn(Arc::clone(&self.handed))))
     }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if self.handed.load(Ordering::Relaxed) {
+            return;
+        }
         if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }

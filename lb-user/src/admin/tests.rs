@@ -5,7 +5,9 @@ use super::client::{Client, ClientError};
 use super::*;
 use crate::config::{FileKind, Problem, Problems, Stale};
 use crate::datapath::PacketEvent;
-use crate::reconcile::{Asked, ChangeError, Done, Event, PoolChange, Refreshed, Refusal, ServiceIds, Watch, testing};
+use crate::reconcile::{
+    Asked, ChangeError, Done, Event, PoolChange, Refreshed, Refusal, ServiceIds, UpgradeError, Watch, testing,
+};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,6 +48,8 @@ fn watched() -> (tempfile::TempDir, Client, broadcast::Sender<PacketEvent>, mpsc
                     let names = names.subscribe();
                     let _ = reply.send(Some(Watch { events: packets.subscribe(), names }));
                 }
+                Event::Upgrade { reply, .. } => drop(reply.send(Err(UpgradeError::Underway))),
+                Event::HandOver { .. } | Event::TakeBack { .. } | Event::Leave { .. } => {}
                 Event::Shutdown { .. } => return,
             }
         }

@@ -9,6 +9,7 @@ use super::{sessions, view_names};
 use crate::config::Pool;
 use crate::datapath::Protocol;
 use crate::reconcile::{Mark, Overlay, State, state};
+use crate::supervisor::SeatView;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 use tls_worker::api::{self, BackendReport, BackendState, Balance, ListenAddress, Mode};
@@ -18,9 +19,12 @@ pub fn status(edge: &State) -> Status {
     let worker = &edge.worker;
     let pools: Vec<PoolView> = edge.config.pools.iter().map(|pool| pool_view(edge, pool)).collect();
     let mut troubles = Vec::new();
-    if worker.pid.is_none() {
+    let (living, all) = (worker.living(), worker.seats.len());
+    if living == 0 || living < all {
         let why = worker.last_error.as_deref().unwrap_or("not started");
-        troubles.push(format!("no worker serves: {why}"));
+        let whose =
+            if living == 0 { "no worker serves".into() } else { format!("{living} of {all} worker processes serve") };
+        troubles.push(format!("{whose}: {why}"));
     }
     let forwarded = edge.config.forwards.iter().map(|forward| forward.pool);
     let used: Vec<usize> = edge.config.routed_pools().chain(forwarded).collect();
@@ -33,6 +37,13 @@ pub fn status(edge: &State) -> Status {
     troubles.extend(forward::troubles(edge));
     troubles.extend(tls_view::troubles(edge, SystemTime::now()));
     troubles.extend(state_troubles(edge));
+    let process = |seat: &SeatView| ProcessStatus {
+        pid: seat.pid,
+        uptime_seconds: seat.since.map(|since| since.elapsed().as_secs()),
+        adopted: seat.adopted,
+        threads: seat.threads.clone(),
+    };
+    let processes: Vec<ProcessStatus> = worker.seats.iter().map(process).collect();
     let threads = worker.report.threads.iter().map(|thread| ThreadStatus {
         index: thread.index,
         cpu: thread.cpu,
@@ -58,16 +69,18 @@ pub fn status(edge: &State) -> Status {
             addresses: datapath.addresses.clone(),
         },
         worker: WorkerStatus {
-            up: worker.pid.is_some(),
-            pid: worker.pid,
-            uptime_seconds: worker.pid.and(worker.since).map(|since| since.elapsed().as_secs()),
+            up: living > 0,
+            pid: worker.pid(),
+            uptime_seconds: processes.iter().find_map(|process| process.uptime_seconds),
             restarts: worker.restarts,
             last_error: worker.last_error.clone(),
+            processes,
             unconfined: worker.report.confinement.as_ref().map(|confinement| confinement.missing.clone()),
             threads: threads.collect(),
         },
         services: services(edge),
         pools: pools.into_iter().map(|view| view.row).collect(),
+        near_bounds: super::bounds::near(edge),
         warnings: warnings(edge),
         state: StateStatus {
             directory: edge.book.place.as_ref().map(|place| place.display().to_string()),
@@ -219,7 +232,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
                 active: report.map_or(0, |r| r.active),
                 tunnels: report.map_or(0, |r| r.tunnels),
                 sessions: sessions.get(&backend.address).copied(),
-                drain_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
+                drain_left_seconds: report.map(|r| r.drain_left_ms.div_ceil(1000)).filter(|left| *left > 0),
                 cut_requests: report.map_or(0, |r| r.cut_requests),
                 cut_tunnels: report.map_or(0, |r| r.cut_tunnels),
                 connections_open: report.map_or(0, |r| r.connections_open),
@@ -251,6 +264,7 @@ fn pool_view(edge: &State, pool: &Pool) -> PoolView {
         health: pool.health.as_ref().map(|check| check.words()),
         tls: pool.tls.as_ref().map(tls_view::upstream),
         backends,
+        drain_seconds: pool.drain_timeout.as_secs(),
         names: view_names::names(edge, pool),
         removed,
     }

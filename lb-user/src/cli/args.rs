@@ -4,7 +4,7 @@ use super::again;
 use super::args_cert::CertFileVerb;
 use super::args_change::{ChangeVerb, Unless};
 use super::args_session::SessionVerb;
-use super::args_tools::{TopArgs, TraceArgs};
+use super::args_tools::{ImportVerb, TopArgs, TraceArgs};
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::{backend_address, is_name, period, prefix};
 use crate::datapath::Protocol;
@@ -55,6 +55,9 @@ pub(super) enum Verb {
         /// Config file
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the control plane that started this one, over standard input
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Print every problem of a config file
     Check {
@@ -131,6 +134,18 @@ pub(super) enum Verb {
         #[command(flatten)]
         unless: Unless,
     },
+    /// Have a new control plane, and new workers, take over; when they do not become ready, nothing has changed
+    Upgrade {
+        /// Its program, instead of the file that the running one was started from
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// For it to become ready
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = upgrade_time)]
+        timeout: Duration,
+    },
+    /// Make a config of another product's
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// Print completions for a shell
     Completions {
         /// Shell
@@ -348,4 +363,11 @@ fn drain_time(text: &str) -> Result<Duration, String> {
         Err(_) => period(text)?,
     };
     (time <= Duration::from_secs(86_400)).then_some(time).ok_or_else(|| "a drain takes a day at the most".into())
+}
+
+/// The daemon's answer must come before the command line gives up.
+fn upgrade_time(text: &str) -> Result<Duration, String> {
+    let time = period(text)?;
+    let most = Duration::from_secs(60);
+    if time <= most { Ok(time) } else { Err(format!("write a time up to {}s", most.as_secs())) }
 }

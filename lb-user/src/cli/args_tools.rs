@@ -1,9 +1,11 @@
-//! What can be typed after `bailey top` and `bailey trace`.
+//! What can be typed after `bailey top`, `trace` and `import`.
 
 use super::again;
+use super::args_cert::Output;
 use crate::datapath::Protocol;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]
@@ -84,4 +86,17 @@ fn target(text: &str) -> Result<Target, String> {
         Some("http" | "https") if uri.host().is_some() => Ok(Target::Url(uri)),
         _ => Err("write http:// or https://, a host and a path".into()),
     }
+}
+
+/// Whose config is read.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ImportVerb {
+    /// A NetScaler's configuration (ns.conf), as a config of Bailey; what cannot be carried over is told by line
+    Netscaler {
+        /// The file
+        #[arg(value_name = "NS.CONF")]
+        input: PathBuf,
+        #[command(flatten)]
+        to: Output,
+    },
 }

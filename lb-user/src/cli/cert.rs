@@ -22,7 +22,7 @@ const MAX_PASSWORD: u64 = 4096;
 
 /// Why a file was not made or shown.
 #[derive(Debug, thiserror::Error)]
-enum ToolError {
+pub(super) enum ToolError {
     /// It cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -50,7 +50,7 @@ enum ToolError {
 }
 
 impl ToolError {
-    fn remedy(&self) -> &'static str {
+    pub(super) fn remedy(&self) -> &'static str {
         match self {
             ToolError::Read { .. } => "name a file that this user can read",
             ToolError::Write { .. } => "name a directory that is there and that this user can write to",
@@ -169,7 +169,7 @@ fn refuse_to_replace(to: &Output) -> Result<(), ToolError> {
 
 /// Beside it first, then in its place: whoever watches the file sees the old one or the new one, and a key is never
 /// readable by others.
-fn write(to: &Output, bytes: &[u8], secret: bool) -> Result<(), ToolError> {
+pub(super) fn write(to: &Output, bytes: &[u8], secret: bool) -> Result<(), ToolError> {
     let failed = |source| ToolError::Write { path: to.out.clone(), source };
     let mut name = to.out.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));

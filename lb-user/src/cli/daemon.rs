@@ -4,30 +4,48 @@ use super::say;
 use crate::config::{self, LoadError, Problems, Severity};
 use crate::privileges;
 use crate::run;
+use crate::upgrade::{self, Predecessor};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The daemon. Whatever keeps it from running is told on standard error.
-pub(super) fn run(path: PathBuf) -> ExitCode {
+///
+/// `take_over`: another control plane started it, and hears of that too.
+pub(super) fn run(path: PathBuf, take_over: bool) -> ExitCode {
     let path = std::path::absolute(&path).unwrap_or(path);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    let refuse = |reason: String| {
+        if take_over {
+            runtime.block_on(upgrade::refuse(&reason));
+        }
+    };
     let loaded = match config::load(&path) {
         Ok(loaded) => loaded,
         Err(LoadError::Invalid(problems)) => {
             say::complain(&problems.render(say::stderr_is_coloured()));
             say::complain(&summary(&path, &problems));
+            let first = problems.views().into_iter().find(|view| view.severity == Severity::Error);
+            refuse(first.map_or_else(|| summary(&path, &problems), |problem| problem.to_string()));
             return ExitCode::FAILURE;
         }
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => {
+            refuse(error.to_string());
+            return failed(&error.to_string());
+        }
     };
     run::log_to_stderr(&loaded.config.edge.log, say::stderr_is_coloured());
     if let Err(error) = privileges::reduce_for_edge(&loaded.config) {
+        refuse(error.to_string());
         return failed(&error.to_string());
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("cannot start: {error}")),
-    };
-    match runtime.block_on(run::run(path, loaded)) {
+    let ended = runtime.block_on(async {
+        let predecessor = if take_over { Some(Predecessor::meet().await?) } else { None };
+        run::run(path, loaded, predecessor).await
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string()),
     }

@@ -72,16 +72,17 @@ pub(super) async fn drain(
     out: &Out,
 ) -> Result<ExitCode, ClientError> {
     let began = Instant::now();
-    let before = look(at, client).await?;
+    let view = look(at, client).await?;
+    let before = find(at, &view).cloned();
     let seconds = timeout.map(|timeout| timeout.as_secs() as u32);
     let changed = apply(at, PoolChange::Drain { seconds }, client).await?;
-    let mut deadline = timeout.map(|timeout| began + timeout + SLACK);
-    let (mut quiet, mut told): (Option<(u64, Instant)>, Option<(Instant, Left)>) = (None, None);
+    let time = timeout.unwrap_or(Duration::from_secs(view.drain_seconds)) + SLACK;
+    let mut quiet: Option<(u64, Instant)> = None;
+    let mut told: Option<(Instant, Left)> = None;
     loop {
-        let Some(backend) = look(at, client).await? else { return Ok(gone(at, out)) };
-        let left = Left::of(&backend);
-        let deadline = *deadline
-            .get_or_insert_with(|| began + Duration::from_secs(backend.drain_seconds.unwrap_or_default()) + SLACK);
+        let view = look(at, client).await?;
+        let Some(backend) = find(at, &view) else { return Ok(gone(at, out)) };
+        let left = Left::of(backend);
         let packets: u64 = backend.forwarded.iter().map(|view| view.packets).sum();
         let since = match quiet {
             Some((before, since)) if before == packets => since,
@@ -90,7 +91,7 @@ pub(super) async fn drain(
         quiet = Some((packets, since));
         let silent = backend.forwarded.is_empty() || (left.slots == 0 && since.elapsed() >= QUIET);
         if backend.active == 0 && silent {
-            let cut = |count: fn(&BackendView) -> u64| count(&backend).saturating_sub(before.as_ref().map_or(0, count));
+            let cut = |count: fn(&BackendView) -> u64| count(backend).saturating_sub(before.as_ref().map_or(0, count));
             let drained = Drained {
                 generation: changed.generation,
                 cut_requests: cut(|backend| backend.cut_requests),
@@ -100,20 +101,20 @@ pub(super) async fn drain(
             out.show(&drained, |drained| words(at, drained));
             return Ok(ExitCode::SUCCESS);
         }
-        if Instant::now() >= deadline {
+        if began.elapsed() >= time {
             let what = match backend.active {
                 0 => format!("{} is still sent packets", at.address),
                 _ => format!("{}: {left}", at.address),
             };
             return Err(ClientError::Refused(Failure {
-                error: format!("{what} after {:?}", deadline - began),
+                error: format!("{what} after {time:?}"),
                 hint: Some("it stays draining; wait longer (--timeout), or take it out: bailey pool disable".into()),
                 ..Failure::default()
             }));
         }
         let due = told.as_ref().is_none_or(|(at, before)| at.elapsed() >= TELL && *before != left);
         if due && !out.json {
-            let when = backend.drain_seconds.map(|left| format!("; cut in {}", ago(left))).unwrap_or_default();
+            let when = backend.drain_left_seconds.map(|left| format!("; cut in {}", ago(left))).unwrap_or_default();
             eprintln!("{} {}: {left}{when}", at.pool, at.address);
             told = Some((Instant::now(), left));
         }
@@ -121,10 +122,13 @@ pub(super) async fn drain(
     }
 }
 
-/// The backend as it is; none: it is there no more.
-async fn look(at: &At, client: &Client) -> Result<Option<BackendView>, ClientError> {
-    let view: PoolView = client.get(&format!("/v1/pools/{}", at.pool)).await?;
-    Ok(view.backends.into_iter().find(|backend| backend.address == at.address))
+async fn look(at: &At, client: &Client) -> Result<PoolView, ClientError> {
+    client.get(&format!("/v1/pools/{}", at.pool)).await
+}
+
+/// The backend; none: it is there no more.
+fn find<'v>(at: &At, view: &'v PoolView) -> Option<&'v BackendView> {
+    view.backends.iter().find(|backend| backend.address == at.address)
 }
 
 fn gone(at: &At, out: &Out) -> ExitCode {

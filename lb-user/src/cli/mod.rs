@@ -12,6 +12,7 @@ mod daemon;
 mod decap;
 mod doctor;
 mod drain;
+mod import;
 mod live;
 mod man;
 mod route;
@@ -48,7 +49,7 @@ pub fn main() -> ExitCode {
         Cli::command().error(ErrorKind::ArgumentConflict, error).exit();
     }
     match cli.verb {
-        Verb::Run { config } => daemon::run(config),
+        Verb::Run { config, take_over } => daemon::run(config, take_over),
         Verb::Check { config } => daemon::check(&config, cli.json),
         Verb::Decap { interface, addresses, generic } => {
             decap::run(DecapOptions { interface, addresses, native: !generic }, cli.json)
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Route(RouteVerb::Test(test)) => route::test(&test, cli.json),
         Verb::Completions { shell } => man::completions(shell),
         Verb::Doctor { config } => doctor::run(config, &cli.socket, cli.json),
+        Verb::Import(verb) => import::run(verb, cli.json),
         Verb::Man { directory } => man::pages(&directory, cli.json),
         verb => verbs::ask(verb, &cli.socket, cli.json, cli.watch),
     }

@@ -20,6 +20,9 @@ pub(super) fn status(status: &Status) -> String {
     for trouble in &status.troubles {
         let _ = writeln!(out, "  {} {trouble}", paint(Tone::Bad, "trouble:"));
     }
+    for near in &status.near_bounds {
+        let _ = writeln!(out, "  {} {near}", paint(Tone::Warning, "near its bound:"));
+    }
     let datapath = &status.datapath;
     let interfaces: Vec<_> = datapath.interfaces.iter().map(|i| format!("{} ({})", i.name, i.mode)).collect();
     let steering = datapath.steering.as_ref().map(|s| format!(", steering {s}")).unwrap_or_default();
@@ -28,7 +31,10 @@ pub(super) fn status(status: &Status) -> String {
     let worker = &status.worker;
     let _ = match (worker.pid, worker.uptime_seconds) {
         (Some(pid), Some(up)) => {
-            writeln!(out, "worker pid {pid}, up {}, restarts {}", ago(up), worker.restarts)
+            let (all, adopted) = (worker.processes.len(), worker.processes.iter().any(|process| process.adopted));
+            let beside = if all > 1 { format!(" and {} more", all - 1) } else { String::new() };
+            let adopted = if adopted { ", adopted" } else { "" };
+            writeln!(out, "worker pid {pid}{beside}, up {}{adopted}, restarts {}", ago(up), worker.restarts)
         }
         _ => writeln!(out, "{}, restarts {}", paint(Tone::Bad, "worker down"), worker.restarts),
     };

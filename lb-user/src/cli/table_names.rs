@@ -28,7 +28,7 @@ pub(super) fn backend(view: &BackendView) -> String {
 
 /// Its state; of a drain, the time that is left.
 pub(super) fn state(view: &BackendView) -> String {
-    match view.drain_seconds {
+    match view.drain_left_seconds {
         Some(left) => format!("{} ({} left)", view.state, ago(left)),
         None => view.state.clone(),
     }

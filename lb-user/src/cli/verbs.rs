@@ -4,7 +4,7 @@ use super::args::{At, CertVerb, DenyVerb, PoolVerb, ServiceVerb, Verb};
 use super::{again, changes, drain, live, say, screen, sessions, table, table_certificates, table_forward, top, trace};
 use crate::admin::api::*;
 use crate::admin::client::{Client, ClientError};
-use crate::reconcile::PoolChange;
+use crate::reconcile::{PoolChange, UpgradeRequest, Upgraded};
 use serde::Serialize;
 use std::cell::Cell;
 use std::path::Path;
@@ -71,6 +71,14 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
                 warnings.chain([format!("reloaded, generation {}\n", reloaded.generation)]).collect()
             });
         }
+        Verb::Upgrade { binary, timeout } => {
+            // The daemon's directory is another one.
+            let binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
+            let upgraded: Upgraded = client.post("/v1/upgrade", &UpgradeRequest { binary, timeout }).await?;
+            out.show(&upgraded, |new| {
+                format!("process {} of release {} serves, generation {}\n", new.pid, new.release, new.generation)
+            });
+        }
         // These read the config file themselves, or nothing.
         Verb::Run { .. }
         | Verb::Check { .. }
@@ -78,7 +86,8 @@ pub(super) async fn carry_out(verb: Verb, client: &Client, out: &Out) -> Result<
         | Verb::Decap { .. }
         | Verb::Completions { .. }
         | Verb::Man { .. }
-        | Verb::Doctor { .. } => {}
+        | Verb::Doctor { .. }
+        | Verb::Import(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

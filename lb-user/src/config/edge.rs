@@ -1,6 +1,7 @@
 //! `[edge]`.
 
 use super::host::Host;
+use super::life;
 use super::model::{DatapathKind, Edge, Steering};
 use super::problem::{Problem, Problems, nearest};
 use super::scalar::{self, Wrong};
@@ -41,10 +42,12 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
     let max_services = section.integer(p, "max_services", 1..=65_535).unwrap_or(lb_common::abi::DEFAULT_MAX_SERVICES);
     let max_addresses =
         section.integer(p, "max_addresses", 1..=1_048_576).unwrap_or(lb_common::abi::DEFAULT_MAX_ADDRESSES);
+    let max_connections = super::connections::bound(&mut section, p, host);
     let max_health_checks = section.integer(p, "max_health_checks", 1..=65_536).unwrap_or(1024);
     let log = section.parsed(p, "log", log_filter).map_or("info".into(), |at| at.value);
     let packet_log_sample = section.integer(p, "packet_log_sample", 0..=u32::MAX).unwrap_or(0);
     let tuning = tuning::tuning(&mut section, p, &name);
+    let life = life::life(&mut section, p, cpus.len());
     if datapath == DatapathKind::Sockets {
         tuning::unused(&section, p);
     }
@@ -62,10 +65,13 @@ pub(super) fn edge(mut section: Section<'_>, problems: &mut Problems, host: &Hos
         state_sessions,
         max_services,
         max_addresses,
+        max_connections,
+        open_files: host.open_files,
         max_health_checks,
         log,
         packet_log_sample,
         tuning,
+        life,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a config is checked against: the facts of this host. A struct, so that a test can say them.
 
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::CpuSet;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -13,6 +14,8 @@ pub struct Host {
     pub interfaces: Vec<String>,
     /// CPUs that this process may use.
     pub cpus: Vec<u32>,
+    /// Files that this process and its workers may have open each (RLIMIT_NOFILE, the hard limit).
+    pub open_files: u64,
     /// Whether there is such a user.
     pub user_exists: fn(&str) -> bool,
     /// Whether there is such a group.
@@ -24,10 +27,12 @@ pub struct Host {
 impl Host {
     /// This one.
     pub fn this() -> Self {
+        let open_files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         Self {
             now: SystemTime::now(),
             interfaces: interfaces(),
             cpus: cpus(),
+            open_files,
             user_exists,
             group_exists,
             state_directory: state_directory(),

@@ -158,6 +158,10 @@ pub struct Edge {
     pub max_services: u32,
     /// Size of the kernel's tables.
     pub max_addresses: u32,
+    /// Connections of clients at the most, of all workers.
+    pub max_connections: u32,
+    /// Files that a worker may have open.
+    pub open_files: u64,
     /// Health checks at one time.
     pub max_health_checks: u32,
     /// Filter in tracing's syntax.
@@ -166,6 +170,19 @@ pub struct Edge {
     pub packet_log_sample: u32,
     /// Sizes and numbers of forwarding and the shield.
     pub tuning: Tuning,
+    /// Processes, and how they follow one another.
+    pub life: Life,
+}
+
+/// Processes, and how they follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Worker processes that share the threads.
+    pub workers: u32,
+    /// How long workers serve without a control plane; zero: they end with it.
+    pub alone: Duration,
+    /// What open connections of workers get that others took the place of.
+    pub drain: Duration,
 }
 
 impl Edge {

@@ -24,6 +24,7 @@ pub fn refresh(previous: &Config, now: SystemTime) -> Result<Refreshed, LoadErro
         // What the host had when the config was taken; what it has lost since is no matter of certificates.
         interfaces: previous.edge.interfaces.clone(),
         cpus: previous.edge.cpus.clone(),
+        open_files: previous.edge.open_files,
         user_exists: |_| true,
         group_exists: |_| true,
         state_directory: previous.edge.state.clone(),

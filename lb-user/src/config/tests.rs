@@ -63,6 +63,7 @@ fn host() -> Host {
         now: UNIX_EPOCH + Duration::from_secs(1_750_000_000),
         interfaces: vec!["eth0".into(), "eth1".into(), "lo".into()],
         cpus: vec![0, 1],
+        open_files: 1_048_576,
         user_exists: |name| name == "bailey",
         group_exists: |name| name == "bailey",
         state_directory: None,

@@ -224,6 +224,32 @@ pub enum DatapathError {
         /// Which.
         why: String,
     },
+    /// What stands was made by another version.
+    #[error(
+        "the edge that serves has pins of version {theirs} in {pins}, and this one goes on with {ours} alone; end the old edge, then start this one: between the two nothing is served"
+    )]
+    Version {
+        /// Directory.
+        pins: String,
+        /// What is there: of the layout, of the tables.
+        theirs: String,
+        /// What this version makes.
+        ours: String,
+    },
+    /// What stands has other sizes than the config asks for.
+    #[error(
+        "{key} under [edge] is not what the edge that serves was started with, and an heir goes on with its tables; put it back, or end the old edge and start this one"
+    )]
+    Resized {
+        /// Key of the config.
+        key: &'static str,
+    },
+    /// An heir has taken the datapath over.
+    #[error("another control plane has taken over what is pinned in {pins}; changes are made there")]
+    HandedOver {
+        /// Directory.
+        pins: String,
+    },
     /// An address could not be listened on.
     #[error("cannot listen on {address} for service {service:?}: {source}")]
     Listen {

@@ -104,12 +104,12 @@ impl Probe {
     pub fn open(rss: bool, workers: &[Worker], desired: &Desired) -> Result<Self, DatapathError> {
         let tuning = Tuning::default();
         let setup = Setup { rss, workers, bounds: BOUNDS, log_sample: 0, tuning: &tuning };
-        let Loaded { ebpf: mut edge, table, settings } = load(&setup)?;
+        let Loaded { ebpf: mut edge, table, settings, .. } = load(&setup, None, false)?;
         let mut tables = Tables::take(&mut edge)?;
         let mut settings = settings;
         let mut shield = Shield::take(&mut edge)?;
         shield.apply(&mut settings, desired)?;
-        let mut forwarding = Forwarding::take(&mut edge, &tuning, BTreeMap::from([(LOOPBACK, "lo".to_owned())]))?;
+        let mut forwarding = Forwarding::take(&mut edge, &tuning, BTreeMap::from([(LOOPBACK, "lo".to_owned())]), None)?;
         forwarding.apply(&mut settings, &desired.forwards)?;
         let in_force = State::of(desired, BOUNDS)?;
         tables.write_all(&Plan::between(&State::default(), &in_force).add, &State::default())?;

@@ -3,7 +3,7 @@
 use super::entries::{Entries, Targets};
 use super::news::{Gauges, Key, Verdict};
 use super::probe::{Found, Outcome, Tools, probe};
-use super::schedule::{Id, Schedule};
+use super::schedule::{Class, Id, Schedule};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,8 +26,8 @@ pub struct Agent {
     pub gauges: Arc<Gauges>,
 }
 
-/// What a check that runs is known by: its entry, and whether that was down when it began.
-type Begun = (Id, bool);
+/// What a check that runs is known by: its entry, and what that was when it began.
+type Begun = (Id, Class);
 
 #[derive(Default)]
 struct Work {
@@ -81,9 +81,9 @@ impl Work {
 
     fn begin_due(&mut self, gauges: &Gauges) {
         let now = Instant::now();
-        while let Some((due, id, down)) = self.schedule.next(now) {
+        while let Some((due, id, class)) = self.schedule.next(now) {
             let Some(entry) = self.entries.get_mut(id) else {
-                self.schedule.done(down);
+                self.schedule.done(class);
                 continue;
             };
             if now.saturating_duration_since(due) > LATE {
@@ -93,7 +93,7 @@ impl Work {
             entry.machine.begin(now);
             let (backend, prepared, tools) = (entry.address, Arc::clone(&entry.prepared), Arc::clone(&self.tools));
             let task = self.running.spawn(async move { probe(backend, &prepared, &tools).await });
-            self.begun.insert(task.id(), (id, down));
+            self.begun.insert(task.id(), (id, class));
         }
         gauges.running.store(self.schedule.running() as u64, Ordering::Relaxed);
     }
@@ -104,8 +104,8 @@ impl Work {
             // A panic is a fault of ours, and says nothing of the backend.
             Err(error) => (error.id(), Outcome { found: Found::Unable, text: error.to_string(), took: Duration::ZERO }),
         };
-        let Some((id, down)) = self.begun.remove(&task) else { return };
-        self.schedule.done(down);
+        let Some((id, class)) = self.begun.remove(&task) else { return };
+        self.schedule.done(class);
         let now = Instant::now();
         let jitter = self.entries.jitter(id, now);
         // A check of what is gone meanwhile says nothing.
@@ -113,8 +113,8 @@ impl Work {
         entry.running = false;
         let news = entry.record(&outcome);
         entry.machine.end(now, jitter);
-        let (due, down) = (entry.machine.due(), entry.is_down());
-        self.schedule.add(due, id, down);
+        let (due, class) = (entry.machine.due(), entry.class());
+        self.schedule.add(due, id, class);
         self.tell(news);
     }
 

@@ -3,8 +3,8 @@
 use super::machine::Machine;
 use super::news::{Counts, Key, Verdict};
 use super::probe::{Found, Outcome, Prepared};
-use super::schedule::{Id, Schedule};
-use crate::config::HealthCheck;
+use super::schedule::{Class, Id, Schedule};
+use crate::config::{HealthCheck, Probe};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ impl Targets {
         let mut alike: Option<(*const HealthCheck, *const HealthCheck)> = None;
         let mut same = |(a, b): (&Target, &Target)| {
             let pair = (Arc::as_ptr(&a.check), Arc::as_ptr(&b.check));
-            let same = alike == Some(pair) || pair.0 == pair.1 || a.check == b.check;
+            let same = alike == Some(pair) || a.check.is_as(&b.check);
             alike = same.then_some(pair);
             same && (&a.pool, a.address) == (&b.pool, b.address)
         };
@@ -84,8 +84,12 @@ impl Entry {
         self.askers.iter().map(|(pool, _)| self.verdict(pool, change.up)).collect()
     }
 
-    pub(super) fn is_down(&self) -> bool {
-        self.machine.up() == Some(false)
+    pub(super) fn class(&self) -> Class {
+        match (&self.prepared.check.probe, self.machine.up()) {
+            (Probe::Script(_), _) => Class::Script,
+            (_, Some(false)) => Class::Down,
+            _ => Class::Living,
+        }
     }
 
     fn verdict(&self, pool: &str, up: bool) -> Verdict {
@@ -156,14 +160,14 @@ impl Entries {
                 cause: String::new(),
                 askers: vec![asker],
             };
-            schedule.add(first, id, false);
+            schedule.add(first, id, entry.class());
             self.entries.insert(id, entry);
         }
         // What runs is let run: its end finds nobody.
         self.entries.retain(|id, entry| {
             let asked = !entry.askers.is_empty();
             if !asked && !entry.running {
-                schedule.remove(entry.machine.due(), *id, entry.is_down());
+                schedule.remove(entry.machine.due(), *id, entry.class());
             }
             asked
         });
@@ -180,11 +184,11 @@ impl Entries {
             if places.contains_key(&Arc::as_ptr(check)) {
                 continue;
             }
-            if let Some(place) = self.prepared.iter().position(|one| one.check == *check) {
+            if let Some(place) = self.prepared.iter().position(|one| one.check.is_as(check)) {
                 places.insert(Arc::as_ptr(check), place);
                 continue;
             }
-            let known = before.iter().find(|one| one.check == *check).cloned();
+            let known = before.iter().find(|one| one.check.is_as(check)).cloned();
             let prepared = match known {
                 Some(known) => known,
                 None => match Prepared::new(Arc::clone(check)) {

@@ -6,13 +6,28 @@ use tokio::time::Instant;
 /// Number of a backend that is checked.
 pub type Id = u64;
 
+/// Scripts at one time: each is a process.
+const MAX_SCRIPTS: usize = 32;
+
+/// What checks compete for places with. None may keep the others from theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Of backends that are up or unknown.
+    Living,
+    /// Of backends that are down. They have half of the places at the most: many that hang must not keep those that serve
+    /// from being looked after.
+    Down,
+    /// Scripts, whatever they say.
+    Script,
+}
+
+const CLASSES: [Class; 3] = [Class::Living, Class::Down, Class::Script];
+
 /// Whose turn it is. What it costs depends on how many checks begin, not on how many backends there are.
 #[derive(Debug, Default)]
 pub struct Schedule {
     most: usize,
-    /// Up or unknown.
-    living: Queue,
-    down: Queue,
+    queues: [Queue; 3],
 }
 
 #[derive(Debug, Default)]
@@ -28,59 +43,61 @@ impl Schedule {
     }
 
     /// A check is to begin then.
-    pub fn add(&mut self, due: Instant, id: Id, down: bool) {
-        self.queue(down).due.insert((due, id));
+    pub fn add(&mut self, due: Instant, id: Id, class: Class) {
+        self.queue(class).due.insert((due, id));
     }
 
     /// It is not to begin any more.
-    pub fn remove(&mut self, due: Instant, id: Id, down: bool) {
-        self.queue(down).due.remove(&(due, id));
+    pub fn remove(&mut self, due: Instant, id: Id, class: Class) {
+        self.queue(class).due.remove(&(due, id));
     }
 
     /// A check that is due, if there is room for it: who has waited longest. It runs from now on; [`Self::done`] ends that.
-    /// Backends that are down have half of the room at the most: many that hang must not keep those that serve from
-    /// being looked after.
-    pub fn next(&mut self, now: Instant) -> Option<(Instant, Id, bool)> {
-        if self.living.running + self.down.running >= self.most {
-            return None;
-        }
-        let first = |queue: &Queue| queue.due.first().copied().filter(|(due, _)| *due <= now);
-        let down = first(&self.down).filter(|_| self.down.running < self.most.div_ceil(2));
-        let (turn, down) = match (first(&self.living), down) {
-            (Some(living), Some(down)) => (living.min(down), down < living),
-            (Some(living), None) => (living, false),
-            (None, Some(down)) => (down, true),
-            (None, None) => return None,
-        };
-        let queue = self.queue(down);
-        queue.due.remove(&turn);
+    pub fn next(&mut self, now: Instant) -> Option<(Instant, Id, Class)> {
+        let (due, id, class) = self.first().filter(|(due, ..)| *due <= now)?;
+        let queue = self.queue(class);
+        queue.due.remove(&(due, id));
         queue.running += 1;
-        Some((turn.0, turn.1, down))
+        Some((due, id, class))
     }
 
-    /// A check that ran has ended. `down`: as [`Self::next`] said.
-    pub fn done(&mut self, down: bool) {
-        let queue = self.queue(down);
+    /// A check that ran has ended. `class`: as [`Self::next`] said.
+    pub fn done(&mut self, class: Class) {
+        let queue = self.queue(class);
         queue.running = queue.running.saturating_sub(1);
     }
 
     /// When [`Self::next`] is to be asked again, if nothing else happens.
     pub fn wake(&self) -> Option<Instant> {
-        if self.living.running + self.down.running >= self.most {
-            return None;
-        }
-        let first = |queue: &Queue| queue.due.first().map(|(due, _)| *due);
-        let down = first(&self.down).filter(|_| self.down.running < self.most.div_ceil(2));
-        first(&self.living).into_iter().chain(down).min()
+        self.first().map(|(due, ..)| due)
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
-        self.living.running + self.down.running
+        self.queues.iter().map(|queue| queue.running).sum()
     }
 
-    fn queue(&mut self, down: bool) -> &mut Queue {
-        if down { &mut self.down } else { &mut self.living }
+    /// Of those that there is room for, who is due first.
+    fn first(&self) -> Option<(Instant, Id, Class)> {
+        if self.running() >= self.most {
+            return None;
+        }
+        let with_room =
+            CLASSES.into_iter().zip(&self.queues).filter(|(class, queue)| queue.running < self.places(*class));
+        let firsts = with_room.filter_map(|(class, queue)| queue.due.first().map(|(due, id)| (*due, *id, class)));
+        firsts.min_by_key(|(due, id, _)| (*due, *id))
+    }
+
+    fn places(&self, class: Class) -> usize {
+        match class {
+            Class::Living => self.most,
+            Class::Down => self.most.div_ceil(2),
+            Class::Script => self.most.div_ceil(2).min(MAX_SCRIPTS),
+        }
+    }
+
+    fn queue(&mut self, class: Class) -> &mut Queue {
+        &mut self.queues[class as usize]
     }
 }
 
@@ -94,34 +111,35 @@ mod tests {
         #[test]
         fn turns_come_in_order_within_their_bounds(
             most in 1usize..8,
-            checks in prop::collection::vec((0u64..50, any::<bool>()), 0..40),
+            checks in prop::collection::vec((0u64..50, prop::sample::select(CLASSES.to_vec())), 0..40),
             ends in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
         ) {
             let start = Instant::now();
             let at = |ms: u64| start + Duration::from_millis(ms);
             let mut schedule = Schedule::default();
             schedule.set_most(most);
-            for (id, (due, down)) in checks.iter().enumerate() {
-                schedule.add(at(*due), id as Id, *down);
+            for (id, (due, class)) in checks.iter().enumerate() {
+                schedule.add(at(*due), id as Id, *class);
             }
-            let (mut running, mut begun): (Vec<bool>, Vec<(Instant, Id, bool)>) = Default::default();
+            let (mut running, mut begun): (Vec<Class>, Vec<(Instant, Id, Class)>) = Default::default();
             for (now, end) in ends.iter().enumerate() {
-                while let Some((due, id, down)) = schedule.next(at(now as u64)) {
-                    prop_assert!(due <= at(now as u64) && checks[id as usize].1 == down);
-                    // Of its kind nobody waited longer.
-                    let kind: Vec<_> = begun.iter().filter(|(_, _, other)| *other == down).collect();
-                    prop_assert!(kind.iter().all(|(before, _, _)| *before <= due));
-                    running.push(down);
-                    begun.push((due, id, down));
+                while let Some((due, id, class)) = schedule.next(at(now as u64)) {
+                    prop_assert!(due <= at(now as u64) && checks[id as usize].1 == class);
+                    // Of its class nobody waited longer.
+                    let ours: Vec<_> = begun.iter().filter(|(_, _, other)| *other == class).collect();
+                    prop_assert!(ours.iter().all(|(before, _, _)| *before <= due));
+                    running.push(class);
+                    begun.push((due, id, class));
                 }
-                let downs = running.iter().filter(|down| **down).count();
-                prop_assert!(running.len() <= most && downs <= most.div_ceil(2));
+                let of = |class| running.iter().filter(|other| **other == class).count();
+                let half = most.div_ceil(2);
+                prop_assert!(running.len() <= most && of(Class::Down) <= half && of(Class::Script) <= half);
                 prop_assert_eq!(schedule.running(), running.len());
                 // Who is not begun is not due, or has no room.
                 prop_assert!(schedule.wake().is_none_or(|wake| wake > at(now as u64)));
                 if !running.is_empty() {
-                    let down = running.swap_remove(end.index(running.len()));
-                    schedule.done(down);
+                    let class = running.swap_remove(end.index(running.len()));
+                    schedule.done(class);
                 }
             }
             let mut ids: Vec<Id> = begun.iter().map(|(_, id, _)| *id).collect();
@@ -129,5 +147,20 @@ mod tests {
             ids.dedup();
             prop_assert_eq!(ids.len(), begun.len(), "one began twice");
         }
+    }
+
+    #[test]
+    fn what_hangs_takes_no_places_of_what_serves() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.set_most(100);
+        for id in 0..1000 {
+            schedule.add(now, id, Class::Down);
+            schedule.add(now, 1000 + id, Class::Script);
+        }
+        while schedule.next(now).is_some() {}
+        assert_eq!(schedule.running(), 50 + MAX_SCRIPTS);
+        schedule.add(now, 2000, Class::Living);
+        assert_eq!(schedule.next(now), Some((now, 2000, Class::Living)));
     }
 }

@@ -3,8 +3,9 @@
 
 use super::family::{Family, Labels};
 use super::{
-    families_authorizer, families_compression, families_edge, families_forward, families_health, families_http,
-    families_log, families_names, families_pool, families_routes, families_session, families_state, families_tls,
+    families_authorizer, families_bounds, families_compression, families_edge, families_forward, families_health,
+    families_http, families_life, families_log, families_names, families_pool, families_routes, families_session,
+    families_state, families_tls,
 };
 use crate::admin::view::state_word;
 use crate::reconcile::{State, state};
@@ -24,9 +25,11 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
     all.extend(families_log::families(edge));
     all.extend(families_authorizer::families(edge));
     all.extend(families_compression::families(edge));
+    all.extend(families_life::families(edge));
     all.extend(thread_families(edge));
     all.extend(service_families(edge));
     all.extend(families_edge::families(edge));
+    all.extend(families_bounds::families(edge));
     all.extend(request_families(edge));
     all.extend(families_routes::families(edge));
     all.extend(pool_families(edge));
@@ -39,10 +42,6 @@ pub fn families(edge: &State) -> Vec<MetricFamily> {
 fn edge_families(edge: &State) -> Vec<Family> {
     let mut build = Family::gauge("bailey_build_info", "Release of the daemon, always 1.");
     build.add([("version", env!("CARGO_PKG_VERSION").into())], 1);
-    let mut up = Family::gauge("bailey_worker_up", "1 while a worker process serves.");
-    up.add([], u64::from(edge.worker.pid.is_some()));
-    let mut restarts = Family::counter("bailey_worker_restarts_total", "Worker processes started again.");
-    restarts.add([], edge.worker.restarts);
     let mut confined =
         Family::gauge("bailey_worker_confined", "1 where every layer of the worker's confinement is in force.");
     if let Some(confinement) = &edge.worker.report.confinement {
@@ -53,7 +52,7 @@ fn edge_families(edge: &State) -> Vec<Family> {
     let mut reloads = Family::counter("bailey_config_reloads_total", "Reloads of the config file, by result.");
     reloads.add([("result", "applied".into())], edge.reloads.0);
     reloads.add([("result", "refused".into())], edge.reloads.1);
-    vec![build, up, restarts, confined, generation, reloads]
+    vec![build, confined, generation, reloads]
 }
 
 fn packet_families(edge: &State) -> Vec<Family> {

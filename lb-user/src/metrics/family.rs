@@ -1,6 +1,7 @@
 //! One metric family in the library's model, row by row.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram as Model, LabelPair, Metric, MetricFamily, MetricType};
+use std::time::Duration;
 use tls_worker::api::{DURATION_BUCKETS, Histogram};
 
 /// Label names and values.
@@ -34,6 +35,15 @@ impl Family {
             gauge.set_value(value as f64);
             metric.set_gauge(gauge);
         }
+        self.0.mut_metric().push(metric);
+    }
+
+    /// A row of a gauge that holds a time.
+    pub(super) fn add_seconds<const N: usize>(&mut self, labels: Labels<N>, value: Duration) {
+        let mut metric = row(labels);
+        let mut gauge = Gauge::default();
+        gauge.set_value(value.as_secs_f64());
+        metric.set_gauge(gauge);
         self.0.mut_metric().push(metric);
     }
 

@@ -2,11 +2,13 @@
 
 mod families;
 mod families_authorizer;
+mod families_bounds;
 mod families_compression;
 mod families_edge;
 mod families_forward;
 mod families_health;
 mod families_http;
+mod families_life;
 mod families_log;
 mod families_names;
 mod families_pool;

@@ -6,7 +6,7 @@ use crate::datapath::{Counters, Description, PacketCounter};
 use crate::health::Counts;
 use crate::names::Note;
 use crate::reconcile::{Agents, HealthNote, Intent, Observed, Overlay, PoolChange, State, plan, testing};
-use crate::supervisor::WorkerView;
+use crate::supervisor::{SeatView, WorkerView};
 use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -105,7 +105,8 @@ fn full() -> State {
         }],
     };
     let key = ("p".to_owned(), backend);
-    let worker = WorkerView { pid: Some(1), report: report.into(), ..Default::default() };
+    let seats = vec![SeatView { pid: Some(1), ..Default::default() }];
+    let worker = WorkerView { seats, report: report.into(), ..Default::default() };
     worker.sessions.save(&[]);
     let note = Note {
         addresses: [backend.ip()].into(),
@@ -139,6 +140,7 @@ fn full() -> State {
             ..Counters::default()
         },
         worker,
+        upgrades: (1, 1),
         reloads: (3, 1),
         tls: Default::default(),
         names: [("app.test".to_owned(), note)].into(),

@@ -8,6 +8,7 @@ use super::{CapabilitySet, bound};
 use rustix::process::{Pid, Signal};
 use rustix::thread::{CapabilitySets, set_capabilities};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::process::{Child, Command};
@@ -63,6 +64,12 @@ pub fn signal(process: u32, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process has this id"))?;
     at_launcher(move || send(pid, signal))?
+}
+
+/// Send a signal to a process that an earlier control plane started.
+pub fn signal_by(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let process = process.try_clone()?;
+    at_launcher(move || Ok(rustix::process::pidfd_send_signal(process, signal)?))?
 }
 
 /// Send a signal to a group of processes whose first one is ours and has not been waited for.

@@ -17,10 +17,11 @@ mod launcher;
 #[cfg(test)]
 mod tests;
 
-pub use launcher::{signal, signal_group, spawn, spawn_successor};
+pub use launcher::{signal, signal_by, signal_group, spawn, spawn_successor};
 
 use crate::config::{Config, DatapathKind};
 use crate::datapath::{DatapathError, KernelDatapath};
+use rustix::process::Gid;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups,
@@ -58,7 +59,9 @@ pub fn reduce_for_edge(config: &Config) -> Result<(), PrivilegeError> {
         KernelDatapath::prepare()?;
     }
     // What is not ours to give away any more may still be given to a group that we are in.
-    join(crate::admin::GROUP)?;
+    let readers = config.admin.read_only.iter().map(|(_, access)| access);
+    let named = readers.chain([&config.admin.access]).filter_map(|access| access.group.as_deref());
+    join(&named.chain([crate::admin::GROUP]).collect::<Vec<_>>())?;
     reduce(kept(config))
 }
 
@@ -110,14 +113,20 @@ fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Be in the group of this name, where it exists and this user may.
-fn join(name: &str) -> Result<(), PrivilegeError> {
-    let Ok(Some(group)) = nix::unistd::Group::from_name(name) else { return Ok(()) };
-    let error = |source: rustix::io::Errno| PrivilegeError::Io { what: "join the group", source: source.into() };
-    if !capabilities(None).map_err(error)?.effective.contains(CapabilitySet::SETGID) {
+/// Be in the groups of these names, where they exist and this user may.
+fn join(names: &[&str]) -> Result<(), PrivilegeError> {
+    let known = |name: &&str| nix::unistd::Group::from_name(name).ok().flatten();
+    let wanted: Vec<_> = names.iter().filter_map(known).map(|group| Gid::from_raw(group.gid.as_raw())).collect();
+    let error = |source: rustix::io::Errno| PrivilegeError::Io {
+        what: "join the admin socket's groups",
+        source: source.into(),
+    };
+    if wanted.is_empty() || !capabilities(None).map_err(error)?.effective.contains(CapabilitySet::SETGID) {
         return Ok(());
     }
     let mut groups = rustix::process::getgroups().map_err(error)?;
-    groups.push(rustix::process::Gid::from_raw(group.gid.as_raw()));
+    groups.extend(wanted);
+    groups.sort_unstable_by_key(|group| group.as_raw());
+    groups.dedup();
     set_thread_groups(&groups).map_err(error)
 }

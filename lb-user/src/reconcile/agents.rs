@@ -43,7 +43,7 @@ pub(super) struct Keeper {
     pub(super) agents: Agents,
     pub(super) staple_targets: watch::Sender<Vec<StapleTarget>>,
     pub(super) watched: watch::Sender<Watched>,
-    ticket_keys: RandomKeys,
+    pub(super) ticket_keys: RandomKeys,
     /// In force.
     tickets: Vec<Secret>,
     tickets_since: Option<SystemTime>,

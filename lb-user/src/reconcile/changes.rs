@@ -243,7 +243,7 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// What the worker serves by.
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.observed.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation)
     }
 }

@@ -44,7 +44,7 @@ impl HealthNote {
         let Some(before) = before else { return Self { up, cause, since, history: [].into(), changes: 0 } };
         let changes = before.changes + u64::from(before.up != up);
         let last = Past { up: before.up, cause: before.cause, since: before.since };
-        let older = before.history.iter().cloned().take(MAX_HISTORY - 1);
+        let older = before.history.iter().take(MAX_HISTORY - 1).cloned();
         Self { up, cause, since, history: std::iter::once(last).chain(older).collect(), changes }
     }
 }
@@ -62,9 +62,10 @@ pub(super) struct Checking {
 }
 
 impl Checking {
-    pub(super) fn new() -> Self {
+    /// With what was said before this start.
+    pub(super) fn of(notes: BTreeMap<Key, HealthNote>) -> Self {
         Self {
-            notes: BTreeMap::new(),
+            notes,
             counts: BTreeMap::new(),
             gauges: Arc::default(),
             targets: watch::Sender::default(),

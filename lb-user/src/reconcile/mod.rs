@@ -5,7 +5,9 @@ mod agents;
 mod changes;
 mod checking;
 mod delta;
+mod handing;
 mod names;
+mod note;
 mod overlay;
 mod plan;
 mod prefixes;
@@ -27,25 +29,28 @@ pub use changes::{Asked, Change, Done, MAX_CHANGES, OnlyIf};
 use checking::Checking;
 pub use checking::{HealthNote, Past};
 pub use delta::Delta;
+use handing::Handing;
+pub use handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
+pub use note::{NOTE_VERSION, Note, NoteError};
 pub use overlay::{ChangeError, Effective, Mark, Overlay, PoolChange};
 pub use plan::{Health, Intent, Observed, Plan, PlanError, ServiceIds, build_snapshot, plan, state};
 pub use prefixes::{MAX_RULES, PrefixChange, RuleSources, RuntimeRule, RuntimeRules};
 pub use recovered::Recovered;
 pub use state::{Event, FlowWay, Refusal, Reloaded, State, Watch};
+pub use tickets::KeptKeys;
 
 use crate::access_log::AccessLogs;
 use crate::config::{self, Config, Loaded, ProblemView};
-use crate::datapath::{Datapath, DatapathError};
+use crate::datapath::{Datapath, DatapathError, Description, Listener};
 use crate::health::{Gauges, Targets, Verdict};
 use crate::ocsp::staple::{self, StapleTarget};
 use crate::ocsp::{self, WorkerSide};
 use crate::state::Book;
-use crate::supervisor::{self, Launch, WorkerHandle};
+use crate::supervisor::{self, AbortOnPanic, Staff, WorkerHandle};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tickets::RandomKeys;
-use tls_worker::api::{Hello, Snapshot};
+use tls_worker::api::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -79,6 +84,11 @@ pub struct Reconciler<D> {
     names_of_backends: names::Names,
     /// A change that nobody may refuse (health) is not carried out yet.
     behind: bool,
+    /// What stands.
+    listeners: Vec<Listener>,
+    /// The datapath's part of the note that workers have.
+    noted: serde_json::Value,
+    handing: Handing,
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -88,13 +98,14 @@ impl<D: Datapath> Reconciler<D> {
         loaded: Loaded,
         recovered: Recovered,
         mut datapath: D,
-        launch: Launch,
-        hello: Hello,
+        staff: Staff,
         ocsp: (WorkerSide, Arc<ocsp::Counts>),
     ) -> Result<Self, Refusal> {
         let (overlay, aside) = recovered.overlay(&loaded.config, SystemTime::now());
-        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, launch, hello, ocsp).await {
-            Ok((observed, worker, keeper)) => {
+        let inherited = recovered.inherited;
+        match first_state(&loaded.config, &overlay, &recovered, &mut datapath, staff, ocsp).await {
+            Ok((observed, worker, keeper, listeners)) => {
+                let checking = Checking::of(recovered.health(&loaded.config));
                 let mut reconciler = Self {
                     path,
                     started: Instant::now(),
@@ -104,7 +115,7 @@ impl<D: Datapath> Reconciler<D> {
                     book: recovered.book,
                     said: 0,
                     aside,
-                    checking: Checking::new(),
+                    checking,
                     names: watch::Sender::new(observed.ids.clone()),
                     observed,
                     datapath,
@@ -114,13 +125,22 @@ impl<D: Datapath> Reconciler<D> {
                     keeper,
                     names_of_backends: names::Names::default(),
                     behind: false,
+                    listeners,
+                    noted: serde_json::Value::Null,
+                    handing: Handing::default(),
                 };
                 reconciler.worker.logs().adopt(&reconciler.config.access_logs);
                 reconciler.checking.retarget(&reconciler.config, &reconciler.overlay);
                 reconciler.retarget_files();
                 reconciler.note_tickets();
                 reconciler.begin().await;
+                reconciler.tell_note().await;
                 Ok(reconciler)
+            }
+            // Who comes next finds it as it was left to us.
+            Err(refusal) if inherited => {
+                datapath.leave();
+                Err(refusal)
             }
             Err(refusal) => {
                 if let Err(error) = datapath.close().await {
@@ -129,6 +149,11 @@ impl<D: Datapath> Reconciler<D> {
                 Err(refusal)
             }
         }
+    }
+
+    /// The datapath as it is.
+    pub fn describe(&self) -> Description {
+        self.datapath.describe()
     }
 
     /// What is to be checked.
@@ -166,13 +191,16 @@ impl<D: Datapath> Reconciler<D> {
         let mut batch = Vec::new();
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let _abort = AbortOnPanic;
         loop {
+            let ours = !self.handing.over();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Shutdown { grace, reply }) => {
                         let _ = reply.send(self.close(grace).await);
                         return;
                     }
+                    Some(Event::Leave { grace, reply }) => return self.leave(grace, reply).await,
                     Some(event) => self.serve(event).await,
                     None => {
                         if let Err(error) = self.close(Duration::ZERO).await {
@@ -181,13 +209,13 @@ impl<D: Datapath> Reconciler<D> {
                         return;
                     }
                 },
-                count = verdicts.recv_many(&mut batch, VERDICTS_AT_ONCE), if !verdicts.is_closed() || !verdicts.is_empty() => {
+                count = verdicts.recv_many(&mut batch, VERDICTS_AT_ONCE), if ours && (!verdicts.is_closed() || !verdicts.is_empty()) => {
                     if count > 0 {
                         self.heed(batch.drain(..)).await;
                     }
                 }
-                () = self.worker.changed(), if self.behind => self.catch_up().await,
-                _ = ticks.tick() => self.tick().await,
+                () = self.worker.changed(), if ours && self.behind => self.catch_up().await,
+                _ = ticks.tick(), if ours => self.tick().await,
             }
         }
     }
@@ -195,6 +223,9 @@ impl<D: Datapath> Reconciler<D> {
     /// What time alone changes.
     async fn tick(&mut self) {
         self.datapath.tick().await;
+        if self.noted != self.datapath.note() {
+            self.tell_note().await;
+        }
         self.turn_tickets().await;
         self.book.mend();
         self.let_leave().await;
@@ -242,6 +273,7 @@ impl<D: Datapath> Reconciler<D> {
             self.retarget_names();
         }
         self.note_tickets();
+        self.tell_note().await;
         self.book.note(&self.observed.ids, self.observed.generation);
         Ok(self.generation())
     }
@@ -256,6 +288,7 @@ impl<D: Datapath> Reconciler<D> {
             match self.datapath.apply(&desired).await {
                 Ok(listeners) => {
                     self.observed.datapath = Some(desired);
+                    self.listeners.clone_from(&listeners);
                     self.worker.listen(listeners).await?;
                 }
                 Err(error) => {
@@ -322,12 +355,11 @@ async fn first_state<D: Datapath>(
     overlay: &Overlay,
     recovered: &Recovered,
     datapath: &mut D,
-    launch: Launch,
-    hello: Hello,
+    staff: Staff,
     (worker_side, counts): (WorkerSide, Arc<ocsp::Counts>),
-) -> Result<(Observed, WorkerHandle, Keeper), Refusal> {
-    let health = Health::default();
-    let mut keeper = Keeper::new(RandomKeys::new(Instant::now())?, counts);
+) -> Result<(Observed, WorkerHandle, Keeper, Vec<Listener>), Refusal> {
+    let health = recovered.health(config).into_iter().map(|(key, note)| (key, note.up)).collect();
+    let mut keeper = Keeper::new(recovered.keys(Instant::now())?, counts);
     // The first handshake has its staple, where one is stored that holds.
     let targets = agents::staple_targets(config);
     let stored = |store| staple::stored(&store, &targets, SystemTime::now());
@@ -336,15 +368,15 @@ async fn first_state<D: Datapath>(
     let plan = plan(intent, &recovered.observed())?;
     let snapshot = Arc::new(plan.snapshot.unwrap_or_default());
     let desired = plan.datapath.unwrap_or_default();
-    let worker =
-        supervisor::start(launch, hello, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
-    match datapath.apply(&desired).await {
-        Ok(listeners) => worker.listen(listeners).await?,
+    let worker = supervisor::start(staff, Arc::clone(&snapshot), worker_side, recovered.sessions.clone()).await?;
+    let listeners = match datapath.apply(&desired).await {
+        Ok(listeners) => listeners,
         Err(error) => {
-            let _ = worker.drain(Duration::ZERO).await;
+            let _ = worker.leave(false).await;
             return Err(error.into());
         }
-    }
+    };
+    worker.listen(listeners.clone()).await?;
     let observed = Observed {
         generation: snapshot.generation,
         snapshot: Some(snapshot),
@@ -352,5 +384,5 @@ async fn first_state<D: Datapath>(
         rules: plan.rules,
         ids: plan.ids,
     };
-    Ok((observed, worker, keeper))
+    Ok((observed, worker, keeper, listeners))
 }

@@ -225,6 +225,7 @@ pub fn build_snapshot(intent: Intent<'_>, generation: u64) -> Snapshot {
             lifetime_seconds: u32::try_from(config.tls.ticket_lifetime.as_secs()).unwrap_or(u32::MAX),
         },
         handshakes: config.tls.handshakes,
+        max_connections_per_thread: config.edge.max_connections.div_ceil(config.edge.cpus.len().max(1) as u32),
         authorizers: config.authorizers.clone(),
         access_logs: config.access_logs.iter().map(|log| log.log.clone()).collect(),
     }

@@ -1,9 +1,12 @@
 //! What a start knows of the edge that was before it.
 
+use super::HealthNote;
 use super::agents::Agents;
 use super::overlay::Overlay;
 use super::plan::{Health, Intent, Observed, ServiceIds, plan};
+use super::tickets::KeptKeys;
 use crate::config::Config;
+use crate::health::Key;
 use crate::state::Book;
 use crate::supervisor::Sessions;
 use std::time::SystemTime;
@@ -19,6 +22,12 @@ pub struct Recovered {
     pub generation: u64,
     /// Where clients of pools with persistence were.
     pub sessions: Sessions,
+    /// What the checks said last.
+    pub health: Vec<(Key, HealthNote)>,
+    /// Keys of tickets.
+    pub tickets: Option<KeptKeys>,
+    /// Something stands that the edge before has left: it is gone on with, and left standing when this start fails.
+    pub inherited: bool,
     /// Where changes are kept from now on.
     pub book: Book,
 }

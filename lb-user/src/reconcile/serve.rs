@@ -10,6 +10,7 @@ const LOGGED: usize = 8;
 
 impl<D: Datapath> Reconciler<D> {
     pub(super) async fn serve(&mut self, event: Event) {
+        let Some(event) = self.while_handing(event).await else { return };
         match event {
             Event::Query { counters, reply } => {
                 let _ = reply.send(self.state(counters).await);
@@ -80,7 +81,15 @@ impl<D: Datapath> Reconciler<D> {
                 });
                 let _ = reply.send(way);
             }
-            Event::Shutdown { .. } => {}
+            Event::Upgrade { request, reply } => self.upgrade(request, reply),
+            Event::HandOver { reply } => {
+                let _ = reply.send(self.hand_over().await);
+            }
+            Event::TakeBack { reply } => {
+                self.take_back().await;
+                let _ = reply.send(());
+            }
+            Event::Shutdown { .. } | Event::Leave { .. } => {}
         }
     }
 
@@ -108,6 +117,7 @@ impl<D: Datapath> Reconciler<D> {
             counters: read,
             worker: self.worker.view(),
             reloads: self.reloads,
+            upgrades: self.handing.upgrades,
             tls: self.keeper.notes(),
             history: self.book.history().clone(),
             book: self.book.notes(),

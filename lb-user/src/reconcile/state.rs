@@ -3,6 +3,7 @@
 use super::agents::{Refreshed, TlsNotes};
 use super::changes::{Asked, Done, MAX_CHANGES, OnlyIf};
 use super::checking::HealthNote;
+use super::handing::{Handed, UpgradeError, UpgradeRequest, Upgraded};
 use super::overlay::{ChangeError, Overlay};
 use super::plan::{PlanError, ServiceIds};
 use super::tickets::NoRandom;
@@ -50,6 +51,8 @@ pub struct State {
     pub worker: WorkerView,
     /// Reloads that were applied, and that were refused.
     pub reloads: (u64, u64),
+    /// Upgrades to this process, and from it that did not come off.
+    pub upgrades: (u64, u64),
     /// Certificates, files and keys.
     pub tls: TlsNotes,
     /// What was changed by whom.
@@ -161,6 +164,30 @@ pub enum Event {
         /// None: the datapath does not steer.
         reply: oneshot::Sender<Option<FlowWay>>,
     },
+    /// Have a new control plane take over.
+    Upgrade {
+        /// Which, and how long it may take.
+        request: UpgradeRequest,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Upgraded, UpgradeError>>,
+    },
+    /// Another control plane is about to take over: change nothing from here on, and say what it needs.
+    HandOver {
+        /// None: that is so already.
+        reply: oneshot::Sender<Option<Handed>>,
+    },
+    /// It did not: go on.
+    TakeBack {
+        /// When that is done.
+        reply: oneshot::Sender<()>,
+    },
+    /// It did: leave what stands to it, drain the workers.
+    Leave {
+        /// For what is open.
+        grace: Duration,
+        /// All are gone.
+        reply: oneshot::Sender<()>,
+    },
     /// End: drain the worker, take everything out of the kernel.
     Shutdown {
         /// For what is open.
@@ -235,6 +262,9 @@ pub enum Refusal {
     /// There are no keys for tickets.
     #[error(transparent)]
     NoRandom(#[from] NoRandom),
+    /// Another control plane takes over.
+    #[error("an upgrade is under way, and nothing else is changed meanwhile; try again in a moment")]
+    Upgrading,
     /// The edge is going down.
     #[error("the edge is shutting down")]
     Closing,
@@ -258,6 +288,9 @@ pub(super) fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.max_services", a.max_services != b.max_services),
         ("edge.max_addresses", a.max_addresses != b.max_addresses),
         ("edge.log", a.log != b.log),
+        ("edge.worker_processes", a.life.workers != b.life.workers),
+        ("edge.orphan_timeout", a.life.alone != b.life.alone),
+        ("edge.drain_timeout", a.life.drain != b.life.drain),
         ("edge.packet_log_sample", a.packet_log_sample != b.packet_log_sample),
         ("edge.max_backends", t.max_backends != u.max_backends),
         ("edge.max_flows", t.max_flows != u.max_flows),

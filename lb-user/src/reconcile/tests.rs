@@ -72,6 +72,9 @@ impl World {
                         let _ = reply.send(());
                     }
                     Request::Refresh { reply } => drop(reply.send(())),
+                    Request::Note { reply, .. } | Request::Meet { reply, .. } | Request::Leave { reply, .. } => {
+                        let _ = reply.send(());
+                    }
                     Request::Drain { reply, .. } => {
                         world.note(Seen::Drained);
                         let _ = reply.send(());
@@ -175,15 +178,18 @@ impl Edge {
             book: recovered.book,
             said: 0,
             aside,
-            checking: Checking::new(),
+            checking: Checking::of(Default::default()),
             names: watch::Sender::new(ServiceIds::default()),
             datapath: world.clone(),
             worker,
             reloads: (0, 0),
             changes: (0, 0),
-            keeper: Keeper::new(RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
+            keeper: Keeper::new(tickets::RandomKeys::new(Instant::now()).unwrap(), Arc::default()),
             names_of_backends: super::names::Names::default(),
             behind: false,
+            listeners: Vec::new(),
+            noted: serde_json::Value::Null,
+            handing: Default::default(),
         };
         reconciler.catch_up().await;
         reconciler.begin().await;

@@ -2,11 +2,13 @@
 //!
 //! Three stand: the current one encrypts, the previous one still decrypts what it gave out, the next one waits. A key
 //! is current for one lifetime of a ticket and previous for another, so every ticket can be read for its whole life.
-//! They are in memory alone: a worker that is started again gets them with the snapshot, an edge that is started again
-//! has new ones.
+//! They are in memory alone: a worker that is started again gets them with the snapshot, a next control plane with the
+//! note that workers keep for it. An edge that ended, and is started again, has new ones.
 
+use super::note::seconds;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
 use tls_worker::api::Secret;
 use tokio::time::Instant;
 
@@ -22,6 +24,16 @@ pub(super) struct RandomKeys {
     since: Instant,
 }
 
+/// The same, for the next control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptKeys {
+    next: Secret,
+    current: Secret,
+    previous: Option<Secret>,
+    /// Seconds since 1970.
+    since: u64,
+}
+
 /// The system gives no random numbers.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no random numbers for ticket keys")]
@@ -30,6 +42,20 @@ pub struct NoRandom;
 impl RandomKeys {
     pub(super) fn new(now: Instant) -> Result<Self, NoRandom> {
         Ok(Self { next: key()?, current: key()?, previous: None, since: now })
+    }
+
+    /// Those of the control plane before. With a clock that was set back, the current one is new.
+    pub(super) fn of(kept: &KeptKeys, now: SystemTime, instant: Instant) -> Self {
+        let age = Duration::from_secs(seconds(now).saturating_sub(kept.since));
+        let KeptKeys { next, current, previous, .. } = kept.clone();
+        Self { next, current, previous, since: instant.checked_sub(age).unwrap_or(instant) }
+    }
+
+    /// For the next control plane.
+    pub(super) fn kept(&self, now: SystemTime, instant: Instant) -> KeptKeys {
+        let since = seconds(now).saturating_sub(instant.duration_since(self.since).as_secs());
+        let (next, current, previous) = (self.next.clone(), self.current.clone(), self.previous.clone());
+        KeptKeys { next, current, previous, since }
     }
 
     /// The one that encrypts first.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// A worker that lived so long did not die of its start.
-pub(super) const STEADY: Duration = Duration::from_secs(10);
+/// A worker that lived so long did not die of its start. What kills it now and then, however often, is no reason to
+/// have nobody serve meanwhile: two starts a second are no burden.
+pub(super) const STEADY: Duration = Duration::from_millis(500);
 /// Longest wait before another start.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 

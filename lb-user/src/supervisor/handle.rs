@@ -1,12 +1,15 @@
 //! The others' hold on the supervisor: what it is asked, and what is known of the worker.
 
 use super::Sessions;
+use super::cause::{Cause, End};
+use super::meet::Places;
 use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::wire::WireError;
-use tls_worker::api::{ClearSessions, Report, Snapshot};
+use tls_worker::api::{ClearSessions, Note, Report, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -18,7 +21,7 @@ pub enum WorkerError {
     Spawn(std::io::Error),
     /// It ended.
     #[error("the worker ended: {0}; its own words stand in the log")]
-    Died(String),
+    Died(End),
     /// It did not answer.
     #[error("the worker did not {what} within {after:?}")]
     Deadline {
@@ -44,16 +47,43 @@ pub enum WorkerError {
     Closing,
 }
 
+impl WorkerError {
+    /// Why, in a word.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Died(end) => end.cause,
+            Self::Deadline { .. } => Cause::Hung,
+            Self::Spawn(_) | Self::Rejected(_) | Self::Refused(_) | Self::Version(_) => Cause::Start,
+            Self::Wire(_) | Self::Closing => Cause::Exit,
+        }
+    }
+}
+
+/// A place for one worker process.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SeatView {
+    /// Of the living one.
+    pub pid: Option<u32>,
+    /// When it was started, or adopted.
+    pub since: Option<Instant>,
+    /// It was started by an earlier control plane.
+    pub adopted: bool,
+    /// Its threads.
+    pub threads: Vec<u32>,
+}
+
 /// What is known of the worker.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerView {
-    /// Of the living one.
-    pub pid: Option<u32>,
-    /// When it was started.
-    pub since: Option<Instant>,
-    /// Processes started after the first.
+    /// One a process.
+    pub seats: Vec<SeatView>,
+    /// Processes started after the first of each seat.
     pub restarts: u64,
-    /// Counters of all processes, gauges of the living one.
+    /// Ends that nobody asked for, by why.
+    pub ends: BTreeMap<Cause, u64>,
+    /// From the end of the last one that died to where the next one served.
+    pub last_gap: Option<Duration>,
+    /// Counters of all processes, gauges of the living ones.
     pub report: Arc<Report>,
     /// Why the last one ended or could not be started.
     pub last_error: Option<String>,
@@ -61,6 +91,18 @@ pub struct WorkerView {
     pub sessions: Sessions,
     /// Where its access logs go.
     pub logs: AccessLogs,
+}
+
+impl WorkerView {
+    /// Process id of the first that lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.seats.iter().find_map(|seat| seat.pid)
+    }
+
+    /// Processes that live.
+    pub fn living(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.pid.is_some()).count()
+    }
 }
 
 /// Asks the supervisor. Cheap to clone.
@@ -77,7 +119,10 @@ pub(crate) enum Request {
     Listen { listeners: Vec<Listener>, reply: oneshot::Sender<()> },
     Refresh { reply: oneshot::Sender<()> },
     ClearSessions { pool: String, which: ClearSessions, reply: oneshot::Sender<Result<u64, WorkerError>> },
+    Note { note: Note, reply: oneshot::Sender<()> },
     Drain { grace: Duration, reply: oneshot::Sender<()> },
+    Meet { places: Places, reply: oneshot::Sender<()> },
+    Leave { all: bool, reply: oneshot::Sender<()> },
 }
 
 impl WorkerHandle {
@@ -103,6 +148,21 @@ impl WorkerHandle {
     /// Forget entries of a pool's persistence; how many there were.
     pub async fn clear_sessions(&self, pool: String, which: ClearSessions) -> Result<u64, WorkerError> {
         self.ask(|reply| Request::ClearSessions { pool, which, reply }).await?
+    }
+
+    /// What workers are to give to a next control plane.
+    pub async fn note(&self, note: Note) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Note { note, reply }).await
+    }
+
+    /// From now on a next control plane finds workers here.
+    pub async fn meet(&self, places: Places) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Meet { places, reply }).await
+    }
+
+    /// Let go of workers that were adopted; end the others, or let go of all.
+    pub async fn leave(&self, all: bool) -> Result<(), WorkerError> {
+        self.ask(|reply| Request::Leave { all, reply }).await
     }
 
     /// End the worker, for good.

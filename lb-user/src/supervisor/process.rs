@@ -1,20 +1,25 @@
 //! One worker process, from its first message to its end. Every wait has a deadline.
 
+use super::cause::{End, memory_kills};
+use super::life::Life;
+use super::meet::Places;
+use super::orphan::Orphan;
 use super::{Sessions, WorkerError};
 use crate::access_log::AccessLogs;
 use crate::datapath::Listener;
 use crate::ocsp::Questions;
 use crate::privileges;
-use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tls_worker::api::wire::{self, WireError};
-use tls_worker::api::{ClearSessions, Command, Event, Hello, ListenerInfo, OcspAnswer, Report, Session};
+use tls_worker::api::{ClearSessions, Command, Event, Hello, ListenerInfo, Note, OcspAnswer, Report, Session};
 use tls_worker::api::{Snapshot, WIRE_VERSION};
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -32,10 +37,18 @@ const LISTENERS_A_FRAME: usize = 100;
 
 /// A worker process that is ready.
 pub(super) struct Process {
-    child: Child,
+    life: Life,
     sender: wire::Sender,
     events: mpsc::Receiver<Event>,
     reader: JoinHandle<()>,
+    /// Listeners that it has.
+    listening: BTreeSet<u64>,
+    /// Generation that it took last.
+    pub(super) serves: u64,
+    /// Where it can be met.
+    place: Option<Places>,
+    /// What the kernel had killed for memory when it was started.
+    memory_kills: Option<u64>,
     pub(super) pid: u32,
     pub(super) started: Instant,
 }
@@ -48,6 +61,7 @@ impl Process {
         questions: Questions,
         sessions: Sessions,
     ) -> Result<Self, WorkerError> {
+        let memory_kills = memory_kills();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Spawn)?;
         // A group of its own: an interrupt from the terminal is for us, and we drain it.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
@@ -58,7 +72,18 @@ impl Process {
         let (sender, receiver) = wire::split(UnixStream::from_std(ours).map_err(WorkerError::Spawn)?);
         let (tx, events) = mpsc::channel(16);
         let reader = tokio::spawn(read(receiver, tx, questions, sessions));
-        let mut process = Self { pid: child.id().unwrap_or(0), child, sender, events, reader, started: Instant::now() };
+        let mut process = Self {
+            pid: child.id().unwrap_or(0),
+            life: Life::of_child(child),
+            sender,
+            events,
+            reader,
+            listening: BTreeSet::new(),
+            serves: 0,
+            place: None,
+            memory_kills,
+            started: Instant::now(),
+        };
         process.send(&Command::Hello(hello.clone()), &[]).await?;
         process
             .wait("be ready", READY, |event| match event {
@@ -69,6 +94,50 @@ impl Process {
             })
             .await??;
         Ok(process)
+    }
+
+    /// One that serves already.
+    pub(super) fn adopt(orphan: Orphan, places: Option<Places>, questions: Questions, sessions: Sessions) -> Self {
+        let Orphan { sender, receiver, mut life, pid, listeners, adopted } = orphan;
+        life.take();
+        let (tx, events) = mpsc::channel(16);
+        Self {
+            life,
+            sender,
+            events,
+            reader: tokio::spawn(read(receiver, tx, questions, sessions)),
+            listening: listeners.iter().map(|listener| listener.id).collect(),
+            serves: adopted.generation,
+            place: places,
+            memory_kills: memory_kills(),
+            pid,
+            started: Instant::now(),
+        }
+    }
+
+    /// Have a next control plane find it, should this one be gone.
+    pub(super) async fn meet(&mut self, places: &Places, alone: Duration) -> Result<(), WorkerError> {
+        let socket = match places.bind(self.pid) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(pid = self.pid, %error, "this worker will end with this process: no socket to meet it by");
+                return Ok(());
+            }
+        };
+        self.place = Some(places.clone());
+        let alone_ms = u64::try_from(alone.as_millis()).unwrap_or(u64::MAX);
+        self.send(&Command::Meet { alone_ms }, &[socket.as_fd()]).await
+    }
+
+    /// What it is to give to the next control plane.
+    pub(super) async fn note(&mut self, note: &Note) -> Result<(), WorkerError> {
+        self.send(&Command::Note(note.clone()), &[]).await
+    }
+
+    /// Let it live on when this is dropped.
+    pub(super) fn let_go(mut self) {
+        self.life.let_go();
+        self.place = None;
     }
 
     /// Have every thread serve by a snapshot.
@@ -82,22 +151,23 @@ impl Process {
             }
             _ => None,
         })
-        .await?
+        .await??;
+        self.serves = ours;
+        Ok(())
     }
 
-    /// Accept on these listeners too.
+    /// Accept on these and no others.
     pub(super) async fn listen(&mut self, listeners: &[&Listener]) -> Result<(), WorkerError> {
-        for some in listeners.chunks(LISTENERS_A_FRAME) {
+        let new: Vec<_> = listeners.iter().filter(|listener| !self.listening.contains(&listener.id)).collect();
+        for some in new.chunks(LISTENERS_A_FRAME) {
             let infos = some.iter().map(|l| ListenerInfo { id: l.id, thread: l.worker, address: l.address }).collect();
             let fds: Vec<_> = some.iter().map(|listener| listener.socket.as_fd()).collect();
             self.send(&Command::Listen(infos), &fds).await?;
         }
-        Ok(())
-    }
-
-    /// No longer accept on these.
-    pub(super) async fn unlisten(&mut self, ids: Vec<u64>) -> Result<(), WorkerError> {
-        if ids.is_empty() { Ok(()) } else { self.send(&Command::Unlisten(ids), &[]).await }
+        let wanted: BTreeSet<u64> = listeners.iter().map(|listener| listener.id).collect();
+        let gone: Vec<u64> = self.listening.difference(&wanted).copied().collect();
+        self.listening = wanted;
+        if gone.is_empty() { Ok(()) } else { self.send(&Command::Unlisten(gone), &[]).await }
     }
 
     /// What it counted.
@@ -137,36 +207,31 @@ impl Process {
         self.wait("clear sessions", REPORT, take).await
     }
 
-    /// Ends when the process does.
-    pub(super) async fn ended(&mut self) -> WorkerError {
-        // What it says without being asked (a report that came late) is no answer to anything.
-        while self.events.recv().await.is_some() {}
-        self.died().await
+    /// Ready when the process has closed its control socket. What it says without being asked (a report that came
+    /// late) is no answer to anything.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(_late) = std::task::ready!(self.events.poll_recv(cx)) {}
+        Poll::Ready(())
     }
 
-    /// Accept no more, and end within the grace.
-    pub(super) async fn drain(mut self, grace: Duration) {
+    /// Accept no more, and end within the grace, or when `cut` says so.
+    pub(super) async fn drain(mut self, grace: Duration, cut: impl Future<Output = ()>) {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         if self.send(&Command::Drain { grace_ms }, &[]).await.is_ok() {
             // The worker cuts what is left at the end of the grace; a second more is for that.
             let deadline = Instant::now() + grace + Duration::from_secs(1);
-            let _ = timeout_at(deadline, self.child.wait()).await;
+            tokio::select! {
+                _ = timeout_at(deadline, self.life.wait()) => {}
+                () = cut => {}
+            }
         }
         self.kill().await;
     }
 
     /// End it now, and leave no zombie.
     pub(super) async fn kill(&mut self) {
-        self.end();
-        let _ = timeout(Duration::from_secs(5), self.child.wait()).await;
-        self.reader.abort();
-    }
-
-    /// SIGKILL, unless it has ended and been waited for.
-    fn end(&mut self) {
-        if let Some(pid) = self.child.id() {
-            let _ = privileges::signal(pid, Signal::KILL);
-        }
+        self.life.kill();
+        let _ = timeout(Duration::from_secs(5), self.life.wait()).await;
     }
 
     async fn send(&mut self, command: &Command, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), WorkerError> {
@@ -198,17 +263,20 @@ impl Process {
         }
     }
 
-    async fn died(&mut self) -> WorkerError {
-        match timeout(Duration::from_millis(500), self.child.wait()).await {
-            Ok(Ok(status)) => WorkerError::Died(status.to_string()),
-            _ => WorkerError::Died("it closed its control socket".into()),
-        }
+    /// It closed its control socket: how did it end?
+    pub(super) async fn died(&mut self) -> WorkerError {
+        let status = timeout(Duration::from_millis(500), self.life.wait()).await.ok().flatten();
+        let now = memory_kills();
+        WorkerError::Died(End::of(status, now.is_some() && now > self.memory_kills))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        self.reader.abort();
+        if let Some(place) = &self.place {
+            place.remove(self.pid);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Sessions {
     }
 
     /// A worker tells.
-    pub(super) fn heed(&self, changes: SessionChanges, now: Instant) {
+    pub(crate) fn heed(&self, changes: SessionChanges, now: Instant) {
         let mut store = self.store();
         let store = &mut *store;
         let mut room = MAX_ENTRIES.saturating_sub(store.pools.values().map(BTreeMap::len).sum());
@@ -113,7 +113,7 @@ impl Sessions {
     }
 
     /// Everything, in messages for a new worker.
-    pub(super) fn messages(&self, now: Instant) -> Vec<(String, Vec<Session>)> {
+    pub(crate) fn messages(&self, now: Instant) -> Vec<(String, Vec<Session>)> {
         let store = self.store();
         let mut messages = Vec::new();
         for (pool, kept) in &store.pools {

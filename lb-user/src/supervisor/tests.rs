@@ -1,6 +1,6 @@
 //! A real process on the other side: this test binary, run again as a worker that knows only the protocol.
 
-use super::backoff::STEADY;
+use super::backoff::{Backoff, STEADY};
 use super::*;
 use crate::datapath::Listener;
 use std::net::SocketAddr;
@@ -63,7 +63,8 @@ async fn fake_worker() -> i32 {
                 answered += 1;
                 continue;
             }
-            Told::Sessions { .. } | Told::Logs => continue,
+            Told::Sessions { .. } | Told::Logs | Told::Meet { .. } | Told::Note(_) => continue,
+            Told::Adopt { .. } => panic!("adopted by its own control plane"),
             Told::ClearSessions { .. } => Event::SessionsCleared { count: 3 },
             Told::Report => Event::Report(Box::new(Report {
                 threads: vec![ThreadReport {
@@ -112,8 +113,8 @@ fn fake() -> Launch {
     })
 }
 
-fn hello() -> Hello {
-    Hello { version: WIRE_VERSION, threads: vec![ThreadInfo { index: 0, cpu: None }], log: None }
+fn staff(launch: Launch) -> Staff {
+    Staff::new(launch, vec![ThreadInfo { index: 0, cpu: None }])
 }
 
 fn question(n: u32) -> OcspQuery {
@@ -156,12 +157,12 @@ async fn ask(address: SocketAddr) -> (u32, u64) {
 
 #[tokio::test]
 async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
+    let worker = start(staff(fake()), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, generation) = ask(address).await;
     assert_eq!(generation, 1);
-    assert_eq!(worker.view().pid, Some(first));
+    assert_eq!(worker.view().pid(), Some(first));
     worker.refresh().await.unwrap();
     let counted = worker.view().report.threads[0].connections;
     assert!(counted >= 1);
@@ -176,14 +177,14 @@ async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
     };
     worker.refresh().await.unwrap();
     let view = worker.view();
-    assert_eq!((view.pid, view.restarts), (Some(second), 1));
+    assert_eq!((view.pid(), view.restarts), (Some(second), 1));
     assert!(view.last_error.unwrap().contains("signal: 9"));
     assert!(view.report.threads[0].connections > counted, "counters go on from where they were");
 }
 
 #[tokio::test]
 async fn a_snapshot_that_is_refused_changes_nothing() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
+    let worker = start(staff(fake()), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (pid, _) = ask(address).await;
@@ -196,7 +197,7 @@ async fn a_snapshot_that_is_refused_changes_nothing() {
 
 #[tokio::test]
 async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
-    let worker = start(fake(), hello(), snapshot(5), nobody_asks(), Sessions::default()).await.unwrap();
+    let worker = start(staff(fake()), snapshot(5), nobody_asks(), Sessions::default()).await.unwrap();
     let (listener, address) = listener(1);
     worker.listen(vec![listener]).await.unwrap();
     let (first, _) = ask(address).await;
@@ -210,7 +211,7 @@ async fn a_snapshot_that_kills_the_worker_is_not_tried_again() {
 async fn questions_about_clients_are_in_nobodys_way() {
     let counts = Arc::default();
     let (ours, mut agent) = crate::ocsp::channel(&counts);
-    let worker = start(fake(), hello(), snapshot(1), ours, Sessions::default()).await.unwrap();
+    let worker = start(staff(fake()), snapshot(1), ours, Sessions::default()).await.unwrap();
     // Nobody reads the questions, and there are more than are kept.
     worker.publish(snapshot(ASKING)).await.unwrap();
     assert!(counts.read_dropped() > 0 && counts.read_dropped() < u64::from(QUESTIONS));
@@ -231,7 +232,7 @@ async fn questions_about_clients_are_in_nobodys_way() {
 
 #[tokio::test]
 async fn a_listener_that_is_gone_is_let_go() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
+    let worker = start(staff(fake()), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
     let (one, address_one) = listener(1);
     let (two, address_two) = listener(2);
     worker.listen(vec![one.clone(), two]).await.unwrap();
@@ -249,10 +250,10 @@ async fn a_listener_that_is_gone_is_let_go() {
 
 #[tokio::test]
 async fn a_drained_worker_is_gone_and_stays_gone() {
-    let worker = start(fake(), hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
-    let pid = worker.view().pid.unwrap();
+    let worker = start(staff(fake()), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap();
+    let pid = worker.view().pid().unwrap();
     worker.drain(Duration::from_secs(5)).await.unwrap();
-    assert_eq!(worker.view().pid, None);
+    assert_eq!(worker.view().pid(), None);
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
     assert!(rustix::process::test_kill_process(pid).is_err(), "the process is reaped");
     assert!(matches!(worker.publish(snapshot(2)).await, Err(WorkerError::Closing)));
@@ -261,11 +262,11 @@ async fn a_drained_worker_is_gone_and_stays_gone() {
 #[tokio::test]
 async fn a_worker_that_cannot_start_is_an_error_at_once() {
     let launch: Launch = Box::new(|| Command::new("/bin/false"));
-    let error = start(launch, hello(), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap_err();
+    let error = start(staff(launch), snapshot(1), nobody_asks(), Sessions::default()).await.unwrap_err();
     assert!(error.to_string().contains("exit status: 1"), "{error}");
     let launch: Launch = Box::new(|| Command::new("/nonexistent/worker"));
     assert!(matches!(
-        start(launch, hello(), snapshot(1), nobody_asks(), Sessions::default()).await,
+        start(staff(launch), snapshot(1), nobody_asks(), Sessions::default()).await,
         Err(WorkerError::Spawn(_))
     ));
 }
@@ -273,7 +274,7 @@ async fn a_worker_that_cannot_start_is_an_error_at_once() {
 #[test]
 fn only_a_worker_that_keeps_dying_is_waited_for() {
     let mut backoff = Backoff::default();
-    let ms: Vec<_> = (0..9).map(|_| backoff.next(Duration::from_secs(1)).as_millis()).collect();
+    let ms: Vec<_> = (0..9).map(|_| backoff.next(Duration::from_millis(400)).as_millis()).collect();
     assert_eq!(ms, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     assert_eq!(backoff.next(STEADY), Duration::ZERO);
 }

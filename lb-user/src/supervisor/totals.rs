@@ -25,13 +25,19 @@ impl Totals {
     /// The living one is gone: its counters stay, its gauges fall to nothing.
     pub(super) fn ended(&mut self) {
         let living = std::mem::take(&mut self.living);
-        self.gone = combine(&self.gone, &living, |a, b| a + b, sum, Gauges::Nothing);
+        self.gone = combine(&self.gone, &living, |a, b| a + b, sum_of, Gauges::Nothing);
     }
 
     /// All together.
     pub(super) fn all(&self) -> Report {
-        combine(&self.gone, &self.living, |a, b| a + b, sum, Gauges::OfSecond)
+        combine(&self.gone, &self.living, |a, b| a + b, sum_of, Gauges::OfSecond)
     }
+}
+
+/// What processes that work beside each other counted.
+pub(super) fn together<'a>(totals: impl Iterator<Item = &'a Totals>) -> Report {
+    let add = |sum: Report, one: &Totals| combine(&sum, &one.all(), |a, b| a + b, sum_of, Gauges::Both);
+    totals.fold(Report::default(), add)
 }
 
 /// A later histogram of the same process.
@@ -45,7 +51,7 @@ fn later(a: &Histogram, b: &Histogram) -> Histogram {
 }
 
 /// Histograms of two processes.
-fn sum(a: &Histogram, b: &Histogram) -> Histogram {
+fn sum_of(a: &Histogram, b: &Histogram) -> Histogram {
     let mut sum = a.clone();
     sum.merge(b);
     sum
@@ -55,13 +61,16 @@ fn sum(a: &Histogram, b: &Histogram) -> Histogram {
 enum Gauges {
     OfSecond,
     Nothing,
+    /// Of processes that live beside each other.
+    Both,
 }
 
 impl Gauges {
-    fn of(self, second: u64) -> u64 {
+    fn of(self, first: u64, second: u64) -> u64 {
         match self {
             Gauges::OfSecond => second,
             Gauges::Nothing => 0,
+            Gauges::Both => first + second,
         }
     }
 }
@@ -72,7 +81,7 @@ type Histograms = fn(&Histogram, &Histogram) -> Histogram;
 /// Two reports, matched by key; what only one of them has is matched with nothing.
 fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, gauges: Gauges) -> Report {
     Report {
-        confinement: b.confinement.clone(),
+        confinement: b.confinement.clone().or_else(|| a.confinement.clone()),
         threads: matched(
             &a.threads,
             &b.threads,
@@ -80,14 +89,17 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             |a, b| ThreadReport {
                 index: a.index.max(b.index),
                 cpu: b.cpu.or(a.cpu),
-                generation: if gauges == Gauges::OfSecond { b.generation.max(a.generation) } else { 0 },
+                generation: if gauges == Gauges::Nothing { 0 } else { b.generation.max(a.generation) },
                 connections: counters(a.connections, b.connections),
                 connections_on_cpu: counters(a.connections_on_cpu, b.connections_on_cpu),
                 connections_unknown: counters(a.connections_unknown, b.connections_unknown),
-                connections_active: gauges.of(b.connections_active),
-                handshakes_active: gauges.of(b.handshakes_active),
-                handshakes_waiting: gauges.of(b.handshakes_waiting),
+                connections_active: gauges.of(a.connections_active, b.connections_active),
+                handshakes_active: gauges.of(a.handshakes_active, b.handshakes_active),
+                handshakes_waiting: gauges.of(a.handshakes_waiting, b.handshakes_waiting),
                 handshakes_queued: counters(a.handshakes_queued, b.handshakes_queued),
+                connections_asked: counters(a.connections_asked, b.connections_asked),
+                connections_refused: counters(a.connections_refused, b.connections_refused),
+                accept_failures: counters(a.accept_failures, b.accept_failures),
             },
         ),
         services: matched(
@@ -97,7 +109,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             |a, b| ServiceReport {
                 service: either(&a.service, &b.service),
                 connections: counters(a.connections, b.connections),
-                connections_active: gauges.of(b.connections_active),
+                connections_active: gauges.of(a.connections_active, b.connections_active),
                 connections_refused: counters(a.connections_refused, b.connections_refused),
                 received_bytes: counters(a.received_bytes, b.received_bytes),
                 sent_bytes: counters(a.sent_bytes, b.sent_bytes),
@@ -112,7 +124,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 timeouts: labelled(&a.timeouts, &b.timeouts, counters),
                 proxy_headers: labelled(&a.proxy_headers, &b.proxy_headers, counters),
                 limited: labelled(&a.limited, &b.limited, counters),
-                limited_sources: gauges.of(b.limited_sources),
+                limited_sources: gauges.of(a.limited_sources, b.limited_sources),
                 http2_abuse: labelled(&a.http2_abuse, &b.http2_abuse, counters),
                 compression: compressed(&a.compression, &b.compression, counters),
                 compression_busy: counters(a.compression_busy, b.compression_busy),
@@ -140,8 +152,8 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             |p| p.pool.clone(),
             |a, b| PoolReport {
                 pool: either(&a.pool, &b.pool),
-                active: gauges.of(b.active),
-                waiting: gauges.of(b.waiting),
+                active: gauges.of(a.active, b.active),
+                waiting: gauges.of(a.waiting, b.waiting),
                 waits: counters(a.waits, b.waits),
                 overflows: counters(a.overflows, b.overflows),
                 timeouts: counters(a.timeouts, b.timeouts),
@@ -150,7 +162,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 denied: counters(a.denied, b.denied),
                 hedges: labelled(&a.hedges, &b.hedges, counters),
                 circuit: labelled(&a.circuit, &b.circuit, counters),
-                panic: gauges.of(b.panic),
+                panic: gauges.of(a.panic, b.panic),
             },
         ),
         access_logs: matched(
@@ -169,7 +181,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
             |s| s.pool.clone(),
             |a, b| SessionReport {
                 pool: either(&a.pool, &b.pool),
-                entries: gauges.of(b.entries),
+                entries: gauges.of(a.entries, b.entries),
                 lookups: labelled(&a.lookups, &b.lookups, counters),
                 removed: labelled(&a.removed, &b.removed, counters),
                 untold: counters(a.untold, b.untold),
@@ -185,7 +197,7 @@ fn combine(a: &Report, b: &Report, counters: Counters, histograms: Histograms, g
                 cache: labelled(&a.cache, &b.cache, counters),
                 failures: labelled(&a.failures, &b.failures, counters),
                 seconds: histograms(&a.seconds, &b.seconds),
-                kept: gauges.of(b.kept),
+                kept: gauges.of(a.kept, b.kept),
             },
         ),
     }
@@ -208,23 +220,24 @@ fn matched_backends(a: &Report, b: &Report, counters: Counters, gauges: Gauges) 
     let key = |report: &BackendReport| (report.pool.clone(), report.backend);
     let mut rows: BTreeMap<_, BackendReport> = a.backends.iter().map(|row| (key(row), row.clone())).collect();
     for row in rows.values_mut() {
-        row.active = 0;
-        row.tunnels = 0;
-        row.drain_left_ms = 0;
-        row.connections_open = 0;
-        row.ejected = 0;
+        row.active = gauges.of(row.active, 0);
+        row.tunnels = gauges.of(row.tunnels, 0);
+        row.drain_left_ms = gauges.of(row.drain_left_ms, 0);
+        row.connections_open = gauges.of(row.connections_open, 0);
+        row.ejected = gauges.of(row.ejected, 0);
     }
     for row in &b.backends {
         let before = rows.entry(key(row)).or_insert_with(|| empty(row));
-        before.active = gauges.of(row.active);
-        before.tunnels = gauges.of(row.tunnels);
-        before.drain_left_ms = gauges.of(row.drain_left_ms);
+        before.active = gauges.of(before.active, row.active);
+        before.tunnels = gauges.of(before.tunnels, row.tunnels);
+        // Time is no count: of processes beside each other the longest.
+        before.drain_left_ms = before.drain_left_ms.max(gauges.of(0, row.drain_left_ms));
         before.cut_requests = counters(before.cut_requests, row.cut_requests);
         before.cut_tunnels = counters(before.cut_tunnels, row.cut_tunnels);
         before.connections = counters(before.connections, row.connections);
-        before.connections_open = gauges.of(row.connections_open);
+        before.connections_open = gauges.of(before.connections_open, row.connections_open);
         before.failures = labelled(&before.failures, &row.failures, counters);
-        before.ejected = gauges.of(row.ejected);
+        before.ejected = gauges.of(before.ejected, row.ejected);
         before.ejections = labelled(&before.ejections, &row.ejections, counters);
     }
     rows.into_values().collect()

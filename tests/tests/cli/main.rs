@@ -1,5 +1,6 @@
 //! Every verb of the command line: a table for people, JSON for programs, an exit code for scripts.
 
+mod import;
 mod terminal;
 mod tools;
 
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
         lab("wrong_arguments_exit_2_and_refused_ones_1", wrong),
         lab("rules_are_added_listed_and_removed", rules),
         lab("watch_refuses_what_is_not_there", watch),
+        plain("an_imported_config_passes_the_check", import::passes),
+        with("an_imported_site_is_served_as_it_was", &["nginx", "curl"], import::serves),
         plain("a_doctor_looks_at_host_config_and_daemon", tools::of_sockets),
         lab("a_doctor_has_the_kernel_take_the_programs", tools::of_the_kernel),
         lab("top_tells_what_happens_a_second", tools::top),

@@ -196,10 +196,10 @@ async fn killed(lab: &Lab) -> Result<(), Failed> {
     assert_eq!(left.len(), 5, "one program, four routes: {left:?}");
 
     let mut datapath = KernelDatapath::open(options_named(&name), None).await?;
-    // Routes that lead nowhere now are gone already.
-    assert_eq!(traces(lab)?.len(), 1);
+    assert_eq!(traces(lab)?, left, "until the first change everything is as it was");
     let listeners = datapath.apply(&desired()).await?;
     assert_eq!(traces(lab)?.len(), 5);
+    assert_ne!(traces(lab)?[0], left[0], "another program");
     let _client = lab.connect(at(VIP4, 443), privilege::cpus()[0])?;
     accept(&listeners)?;
     datapath.close().await?;

@@ -7,6 +7,7 @@ mod life;
 mod log;
 mod shield;
 mod steered;
+mod takeover;
 
 use lb_tests::privilege;
 use libtest_mimic::Arguments;
@@ -24,7 +25,9 @@ fn main() {
     if let Some(missing) = &missing {
         eprintln!("datapath: every test is ignored: {missing}");
     }
-    let trials = [steered::trials(), life::trials(), shield::trials(), decap::trials()].into_iter().flatten();
+    let trials = [steered::trials(), life::trials(), shield::trials(), decap::trials(), takeover::trials()]
+        .into_iter()
+        .flatten();
     let trials = trials.map(|trial| if missing.is_some() { trial.with_ignored_flag(true) } else { trial });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

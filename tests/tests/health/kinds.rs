@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use anyhow::{Result, ensure};
 use lb_tests::harness::{Test, python, with};
 use lb_tests::here::{Here, free_address};
+use lb_tests::wait::{PATIENCE, wait_for};
 use rustix::process::Signal;
 
 use crate::servers;
@@ -19,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
+/// A program that is known by its argument, and does not end by itself.
+const HANGS: &str = "type = \"script\"\ncommand = [\"/bin/sleep\", \"86397\"]\ntimeout = \"300ms\"";
 const TLS: &str = "tls = { ca = \"ca.pem\", server_name = \"web.test\" }";
 
 fn http() -> Result<()> {
@@ -96,6 +99,7 @@ fn http() -> Result<()> {
         .keys("tls = { ca = \"ca.pem\", server_name = \"web.test\", alpn = [\"http/1.1\"] }"),
         of("script", web.http, &script("/"), true, "script exit 0, \"nothing but good\""),
         of("script-rights", web.http, &rights, true, "script exit 0"),
+        of("script-hangs", web.http, HANGS, false, "no answer after"),
         of("script-bad", web.http, &script("/ill"), false, "script exit 22"),
     ];
     let mut edge = edge(&here, &cases)?;
@@ -111,7 +115,15 @@ fn http() -> Result<()> {
     let log = edge.log();
     ensure!(log.contains("connect: Connection refused") && log.contains("3 of 3"), "no cause in the log:\n{log}");
     edge.stop()?;
-    Ok(())
+    // What runs as another user is ended all the same, with its check or with the edge.
+    wait_for("scripts to be gone", PATIENCE, || hanging().is_empty().then_some(()))
+}
+
+/// Processes of the script that hangs.
+fn hanging() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.ends_with("sleep\u{0}86397\u{0}")).collect()
 }
 
 fn ldap() -> Result<()> {

@@ -168,7 +168,10 @@ fn start_without() -> Result<()> {
     let mut edge = here.start(&text)?;
     ensure!(answers(&target)?.into_iter().eq(["127.0.0.1"]));
     let stored = here.file("state").join("names.json");
-    wait_ok("the answer to be stored", LONG, || Ok(ensure!(std::fs::read_to_string(&stored)?.contains("127.0.0.1"))))?;
+    wait_ok("the answer to be stored", LONG, || {
+        ensure!(std::fs::read_to_string(&stored)?.contains("127.0.0.1"));
+        Ok(())
+    })?;
     edge.stop()?;
     drop(edge);
     drop(dns);

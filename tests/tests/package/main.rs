@@ -24,6 +24,21 @@ pool = "app"
 [pool.app]
 backends = ["127.0.0.1:8080"]
 "#;
+/// An edge beside it.
+const OLD: &str = r#"
+[edge]
+name = "old"
+datapath = "sockets"
+[admin]
+socket = "admin.sock"
+metrics = "127.0.0.1:9423"
+[service.web]
+addresses = ["127.0.0.1:8081"]
+mode = "http"
+pool = "app"
+[pool.app]
+backends = ["127.0.0.1:8080"]
+"#;
 /// How it is asked.
 const ASK: &str = "curl -sS -m 5 -o /dev/null -w '%{http_code}' http://192.0.2.10/";
 
@@ -67,6 +82,7 @@ fn story(room: &Room) -> Result<()> {
     let before = changed(room)?;
     installs(room)?;
     serves(room)?;
+    serves_without_layers(room)?;
     let pins = "ls /sys/fs/bpf | grep bailey- || true";
     ensure!(room.shell(pins)?.contains("bailey-"), "no pins under the unit");
     survives_a_crash(room)?;
@@ -126,6 +142,28 @@ fn serves(room: &Room) -> Result<()> {
     asked(room)
 }
 
+/// On a kernel that knows neither Landlock nor seccomp, as it looks from inside, and it says so.
+fn serves_without_layers(room: &Room) -> Result<()> {
+    room.shell(&format!(
+        "mkdir /run/old; cat > /run/old/bailey.toml <<'END'\n{OLD}\nEND\n\
+         systemd-run --unit=old --property='SystemCallFilter=~landlock_create_ruleset seccomp' \
+         --property=SystemCallErrorNumber=ENOSYS bailey run --config /run/old/bailey.toml"
+    ))?;
+    let status = wait_ok("the worker's word", PATIENCE, || {
+        let said = room.run("bailey", &["--socket", "/run/old/admin.sock", "status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&said)?;
+        ensure!(status["worker"]["unconfined"].is_array(), "{status}");
+        Ok(status)
+    })?;
+    let lacks = status["worker"]["unconfined"].to_string();
+    ensure!(lacks.contains("this kernel has no Landlock") && lacks.contains("seccomp: "), "{lacks}");
+    ensure!(status["warnings"].to_string().contains("confined less than it is meant to be"), "{status}");
+    ensure!(room.shell("curl -sS http://127.0.0.1:9423/metrics")?.contains("bailey_worker_confined 0"));
+    let code = room.shell("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8081/")?;
+    ensure!(code == "200", "{code}");
+    room.run("systemctl", &["stop", "old"]).map(drop)
+}
+
 fn survives_a_crash(room: &Room) -> Result<()> {
     let main = "systemctl show --property MainPID --value bailey";
     let first = room.shell(main)?;
@@ -146,7 +184,10 @@ fn upgrades(room: &Room) -> Result<()> {
     ))?;
     let before = room.run("cat", &["/etc/bailey/bailey.toml"])?;
     let said = room.run("dpkg", &["--force-unsafe-io", "--install", "/tmp/2.deb"])?;
-    ensure!(said.contains("bailey: the running edge"), "{said}");
+    // By a release that can.
+    let can = room.command("bailey", &["upgrade", "--help"]).output()?.status.success();
+    let meant = if can { "bailey: the running edge was upgraded" } else { "bailey: the running edge goes on" };
+    ensure!(said.contains(meant), "{said}");
     ensure!(room.run("cat", &["/etc/bailey/bailey.toml"])? == before);
     ensure!(room.run("dpkg-query", &["-W", "-f", "${Version}", "bailey"])?.ends_with("-2"));
     ensure!(room.run("systemctl", &["is-active", "bailey"])?.trim() == "active");

@@ -156,7 +156,7 @@ fn checks() -> Result<()> {
         wait_ok("a check", PATIENCE, || {
             let text = edge.done(&["pool", "show", "app"])?;
             let up = edge.metrics()?.sum("bailey_backend_up", &[("pool", "app")]);
-            ensure!((up == 1.0) == good && text.contains("HTTP 200 after") == good, "up {up}: {text}");
+            ensure!((up == 1.0) == good && text.contains("up (HTTP 200 after") == good, "up {up}: {text}");
             Ok(())
         })
     };

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod actions;
+mod adoption;
 mod authorizer;
 mod balancing;
 mod compression;
@@ -63,6 +64,7 @@ pub mod routes {
 
 pub use access_log::*;
 pub use actions::*;
+pub use adoption::*;
 pub use authorizer::*;
 pub use balancing::*;
 pub use compression::*;
@@ -113,6 +115,22 @@ pub enum Command {
     },
     /// Answered by [`Event::Report`] within a second, with what the threads answered by then.
     Report,
+    /// Where a next control plane finds this worker, should this one be gone: a listening Unix socket rides on the
+    /// frame. From here on a control socket that closes ends nothing: the worker serves on by what it has until it is
+    /// adopted, told to end (SIGTERM), or has been alone for so long.
+    Meet {
+        /// Milliseconds.
+        alone_ms: u64,
+    },
+    /// To be given back with [`Event::Adopted`].
+    Note(Note),
+    /// The first message of a next control plane, over a connection to the socket of [`Command::Meet`]. Answered by
+    /// [`Event::Adopted`], or by [`Event::Refused`] while there is a control plane; that connection is the control
+    /// socket from then on.
+    Adopt {
+        /// [`WIRE_VERSION`] of the control plane.
+        version: u32,
+    },
     /// Accept no more, end what is idle, give the rest this long (milliseconds), then exit with 0.
     Drain {
         /// Milliseconds until what is left is cut.
@@ -127,6 +145,9 @@ pub struct Hello {
     pub version: u32,
     /// One entry a thread.
     pub threads: Vec<ThreadInfo>,
+    /// Threads of all workers of this edge, which share its limits; 0: there are no others.
+    #[serde(default)]
+    pub threads_in_all: u32,
     /// Filter of the worker's log (stderr), in tracing's syntax.
     #[serde(default)]
     pub log: Option<String>,
@@ -187,7 +208,11 @@ pub enum Event {
     /// [`Command::Ocsp`] when it is known, or known that it cannot be; the worker does not wait for longer than a
     /// handshake may take.
     Ocsp(OcspQuery),
-    /// The first command was not understood; the worker exits.
+    /// The answer to [`Command::Adopt`].
+    Adopted(Box<Adopted>),
+    /// Listeners, after [`Event::Adopted`].
+    Listeners(Listeners),
+    /// The first command was not understood, and the worker exits; or it is not to be adopted, and goes on.
     Refused {
         /// Why.
         reason: String,

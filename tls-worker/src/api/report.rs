@@ -113,6 +113,15 @@ pub struct ThreadReport {
     /// Handshakes that had to wait for their turn.
     #[serde(default)]
     pub handshakes_queued: u64,
+    /// Connections that were asked to end, as there were nearly as many as may be.
+    #[serde(default)]
+    pub connections_asked: u64,
+    /// Connections closed at accept, as there were as many as may be.
+    #[serde(default)]
+    pub connections_refused: u64,
+    /// Connections that could not be accepted, as descriptors or memory were missing.
+    #[serde(default)]
+    pub accept_failures: u64,
 }
 
 /// One service.

@@ -33,6 +33,9 @@ pub struct Snapshot {
     /// Bounds of handshakes.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// Connections of clients at the most, of one worker thread; 0: no bound but those of services.
+    #[serde(default)]
+    pub max_connections_per_thread: u32,
     /// Access logs that services point into.
     #[serde(default)]
     pub access_logs: Vec<AccessLog>,

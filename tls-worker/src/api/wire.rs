@@ -44,12 +44,15 @@ pub struct Sender(OwnedWriteHalf);
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct Receiver(OwnedReadHalf);
+pub struct Receiver {
+    half: OwnedReadHalf,
+    sender: Option<u32>,
+}
 
 /// Both halves of a connected socket.
 pub fn split(stream: UnixStream) -> (Sender, Receiver) {
     let (read, write) = stream.into_split();
-    (Sender(write), Receiver(read))
+    (Sender(write), Receiver { half: read, sender: None })
 }
 
 impl Sender {
@@ -89,14 +92,26 @@ impl Sender {
 }
 
 impl Receiver {
+    /// Have the kernel say which process sends, from the next message that is sent on.
+    pub fn ask_for_sender(&self, ask: bool) -> io::Result<()> {
+        let stream: &UnixStream = self.half.as_ref();
+        Ok(rustix::net::sockopt::set_socket_passcred(stream.as_fd(), ask)?)
+    }
+
+    /// The process that sent the last message, where it was asked for.
+    pub fn sender(&self) -> Option<u32> {
+        self.sender
+    }
+
     /// The next message with its descriptors. Not cancel safe.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<OwnedFd>), WireError> {
         let mut fds = Vec::new();
         let mut head = [0u8; 4];
-        let stream: &UnixStream = self.0.as_ref();
+        let stream: &UnixStream = self.half.as_ref();
+        let mut sender = None;
         let got = stream
             .async_io(Interest::READABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
                 let mut ancillary = RecvAncillaryBuffer::new(&mut space);
                 let message = rustix::net::recvmsg(
                     stream.as_fd(),
@@ -105,8 +120,10 @@ impl Receiver {
                     RecvFlags::CMSG_CLOEXEC,
                 )?;
                 for m in ancillary.drain() {
-                    if let RecvAncillaryMessage::ScmRights(rights) = m {
-                        fds.extend(rights);
+                    match m {
+                        RecvAncillaryMessage::ScmRights(rights) => fds.extend(rights),
+                        RecvAncillaryMessage::ScmCredentials(of) => sender = of.pid.as_raw_pid().try_into().ok(),
+                        _ => {}
                     }
                 }
                 Ok(message.bytes)
@@ -115,7 +132,8 @@ impl Receiver {
         if got == 0 {
             return Err(WireError::Closed);
         }
-        self.0.read_exact(&mut head[got..]).await?;
+        self.sender = sender;
+        self.half.read_exact(&mut head[got..]).await?;
         let length = u32::from_le_bytes(head) as usize;
         if length > MAX_FRAME {
             return Err(WireError::TooLong(length));
@@ -125,7 +143,7 @@ impl Receiver {
         let mut part = Zeroizing::new([0; 16 << 10]);
         while body.0.len() < length {
             let wanted = part.len().min(length - body.0.len());
-            let n = self.0.read(&mut part[..wanted]).await?;
+            let n = self.half.read(&mut part[..wanted]).await?;
             if n == 0 {
                 return Err(WireError::Closed);
             }
@@ -180,6 +198,21 @@ mod tests {
         assert!(matches!(message, Command::Unlisten(ids) if ids.len() == 100_000));
         assert_eq!(fds.len(), 2);
         sent.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_sends() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let (mut tx, _keep) = split(a);
+        let (_, mut rx) = split(b);
+        rx.ask_for_sender(true).unwrap();
+        tx.send(&Command::Report, &[]).await.unwrap();
+        rx.receive::<Command>().await.unwrap();
+        assert_eq!(rx.sender(), Some(std::process::id()));
+        rx.ask_for_sender(false).unwrap();
+        tx.send(&Command::Report, &[]).await.unwrap();
+        rx.receive::<Command>().await.unwrap();
+        assert_eq!(rx.sender(), None);
     }
 
     #[tokio::test]

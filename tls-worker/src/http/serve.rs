@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,6 +37,8 @@ const SEND_BUFFER: usize = 128 << 10;
 /// How long a connection that is told to end may take for its last bytes, and what is read meanwhile, bytes.
 const LAST: Duration = Duration::from_secs(1);
 const LAST_READ: u64 = 1 << 20;
+/// When a worker ends, how long a connection that has nothing open waits for a request that its client has sent already.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// hyper keeps room for so many fields without being told.
 const FIELDS_OF_HYPER: u32 = 100;
 /// Streams that a client reset before they were looked at; more end the connection.
@@ -53,10 +56,15 @@ pub(crate) fn tls(stream: ClientTls, client: Rc<Client>, registration: Registrat
 pub(crate) async fn clear(mut stream: Metered<TcpStream, ConnState>, client: Rc<Client>, registration: Registration) {
     client.unsecured(&registration);
     let mut watchdog = Watchdog::new(client.state.shortest());
+    let mut quiet: Option<Pin<Box<Sleep>>> = None;
     let ended = tokio::select! {
         sniffed = sniff(&mut stream, &client.state) => Ok(sniffed),
-        // Nothing was asked yet, so nothing is lost by closing.
+        // Nothing was asked yet, so nothing is lost by closing, but for what is on its way.
         ended = poll_fn(|cx| match registration.poll(cx) {
+            Signal::Finish if registration.is_last() => {
+                let wait = quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(ON_ITS_WAY)));
+                wait.as_mut().poll(cx).map(|()| None)
+            }
             Signal::Serve => watchdog.poll(cx, || client.state.deadline().0).map(Some),
             Signal::Finish | Signal::Cut => Poll::Ready(None),
         }) => Err(ended),
@@ -138,10 +146,15 @@ where
     let mut watchdog = Watchdog::new(state.shortest());
     async move {
         let mut finishing = false;
+        // Set while a quiet connection waits for a request that may be on its way.
+        let mut quiet: Option<Pin<Box<Sleep>>> = None;
         let end = poll_fn(|cx| {
             match registration.poll(cx) {
                 Signal::Serve => {}
-                Signal::Finish if finishing => {}
+                Signal::Finish if finishing || quiet.is_some() => {}
+                Signal::Finish if registration.is_last() && state.is_quiet() => {
+                    quiet = Some(Box::pin(tokio::time::sleep(ON_ITS_WAY)));
+                }
                 Signal::Finish => {
                     finishing = true;
                     Pin::new(&mut connection).graceful_shutdown();
@@ -150,6 +163,14 @@ where
             }
             if Pin::new(&mut connection).poll(cx).is_ready() {
                 return Poll::Ready(End::Done);
+            }
+            if let Some(wait) = &mut quiet
+                && (!state.is_quiet() || wait.as_mut().poll(cx).is_ready())
+            {
+                // The request has come, and its answer says that it is the last; or none came.
+                (finishing, quiet) = (true, None);
+                Pin::new(&mut connection).graceful_shutdown();
+                cx.waker().wake_by_ref();
             }
             if state.pipeline.is_waiting() && state.is_quiet() {
                 // The answer was no upgrade: what waited for it is read now.

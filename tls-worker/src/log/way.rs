@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// So long lines wait for others to go along.
@@ -29,6 +30,7 @@ pub(crate) struct Way {
     empty: Notify,
     /// Whether there is a pipe.
     open: Cell<bool>,
+    carrier: RefCell<Option<AbortHandle>>,
 }
 
 impl Way {
@@ -49,12 +51,16 @@ impl Way {
         true
     }
 
-    /// Lines go here from now on.
+    /// Lines go here from now on. A pipe from before is one of a control plane that is dead.
     pub(crate) fn open(self: &Rc<Self>, fd: OwnedFd) {
         match pipe::Sender::from_owned_fd(fd) {
             Ok(pipe) => {
                 self.open.set(true);
-                tokio::task::spawn_local(self.clone().carry(pipe));
+                self.leaving.set(0);
+                let carrier = tokio::task::spawn_local(self.clone().carry(pipe)).abort_handle();
+                if let Some(before) = self.carrier.replace(Some(carrier)) {
+                    before.abort();
+                }
             }
             Err(error) => tracing::error!(%error, "the pipe of access logs cannot be used"),
         }

@@ -26,8 +26,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Once a second.
-    pub(crate) fn tick(&mut self, compiled: &Compiled, events: &mpsc::Sender<Event>) {
+    /// Once a second. Without a control plane, changes wait for the next one.
+    pub(crate) fn tick(&mut self, compiled: &Compiled, events: Option<&mpsc::Sender<Event>>) {
         let now = clock::now();
         self.swept.retain(|pool, _| compiled.pools.iter().any(|p| p.name == *pool));
         for (pool, pinning) in tables(compiled) {
@@ -39,7 +39,14 @@ impl Keeper {
                 table.sweep(now, limits(pinning));
             }
         }
-        self.tell(compiled, events);
+        if let Some(events) = events {
+            self.tell(compiled, events);
+        }
+    }
+
+    /// Another control plane came, which knows nothing.
+    pub(crate) fn tell_all(&self, compiled: &Compiled) {
+        tables(compiled).filter_map(|(_, pinning)| pinning.table.as_ref()).for_each(|table| table.note_all());
     }
 
     /// Tell what has changed. What there is no room for is told the next time.

@@ -113,6 +113,15 @@ impl Table {
         room
     }
 
+    /// Have everything told again. What there is no room for is told when it is used.
+    pub(crate) fn note_all(&self) {
+        for (key, entry) in &self.entries.pin() {
+            if !self.note(key.clone()) {
+                entry.told.store(0, Relaxed);
+            }
+        }
+    }
+
     /// Entries now.
     pub(crate) fn len(&self) -> usize {
         self.entries.pin().len()

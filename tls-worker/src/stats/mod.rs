@@ -112,6 +112,11 @@ pub(crate) struct ThreadStats {
     pub(crate) handshakes_active: Counter,
     pub(crate) handshakes_waiting: Counter,
     pub(crate) handshakes_queued: Counter,
+    /// Connections that were asked to end, as there was little room.
+    pub(crate) asked_to_end: Counter,
+    /// Connections closed at accept, as there was none.
+    pub(crate) refused: Counter,
+    pub(crate) accept_failures: Counter,
 }
 
 /// Counters of a service.

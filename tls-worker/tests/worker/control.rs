@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 fn a_worker_that_cannot_begin_says_why_and_ends() {
     local(async {
         let thread = |index, cpu| ThreadInfo { index, cpu };
-        let hello = |version, threads| Command::Hello(Hello { version, threads, log: None });
+        let hello = |version, threads| Command::Hello(Hello { version, threads, threads_in_all: 0, log: None });
         for (first, expected) in [
             (Command::Report, "not Hello"),
             (hello(99, vec![thread(0, None)]), "the control plane speaks version 99"),

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod adoption;
 mod authorizers;
 mod backends;
 mod balance;
@@ -21,6 +22,7 @@ mod logs;
 mod mirrors;
 mod misdirected;
 mod ocsp;
+mod overload;
 mod passthrough;
 mod queue;
 mod retry;

@@ -56,6 +56,15 @@ impl HealthCheck {
         }
     }
 
+    /// Whether both ask the same: as `==`, but for the name first. What TLS trusts is long, and alike for many names.
+    pub fn is_as(&self, other: &HealthCheck) -> bool {
+        std::ptr::eq(self, other) || (self.server_name() == other.server_name() && self == other)
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
+
     /// Where a backend is asked.
     pub fn destination(&self, backend: SocketAddr) -> SocketAddr {
         SocketAddr::new(self.address.unwrap_or(backend.ip()), self.port.unwrap_or(backend.port()))

@@ -57,3 +57,26 @@ fn impossible_limits_are_told_with_a_remedy() {
         SERVICE.replace("mode = \"http\"", "mode = \"passthrough\"") + "[service.web.http]\nmax_uri = 100\n";
     assert!(Files::new().views(&passthrough).iter().any(|view| view.message.contains("has no requests")));
 }
+
+#[test]
+fn connections_are_bounded_by_what_the_host_lets_be_open() {
+    let files = Files::new();
+    let with = |open_files: u64, more: &str| {
+        let text = GOOD.replace("cpus = [1]\n", &format!("cpus = [1]\n{more}"));
+        let loaded = parse(&text, &files.0.path().join("edge.toml"), &Host { open_files, ..host() }).unwrap();
+        let warned: Vec<_> = loaded.warnings.views().into_iter().map(|view| (view.message, view.help)).collect();
+        (loaded.config.edge.max_connections, warned)
+    };
+    assert_eq!(with(1_048_576, ""), (131_072, vec![]));
+    assert_eq!(with(5024, ""), (2000, vec![]));
+    assert_eq!(with(5024, "max_connections = 2000\n"), (2000, vec![]));
+    let (most, warned) = with(5024, "max_connections = 2001\n");
+    assert_eq!((most, warned.len()), (2001, 1));
+    assert_eq!(warned[0].0, "2001 connections may need 5026 open files, and the limit here is 5024");
+    assert!(
+        warned[0].1.as_ref().is_some_and(|help| help.contains("LimitNOFILE") && help.contains("2000")),
+        "{warned:?}"
+    );
+    let bad = files.only(&GOOD.replace("cpus = [1]\n", "cpus = [1]\nmax_connections = 1\n"));
+    assert!(bad.message.contains("max_connections"), "{bad:?}");
+}

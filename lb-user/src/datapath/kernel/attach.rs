@@ -1,18 +1,22 @@
 //! Attaching `edge` to interfaces and `steer` to the network namespace, by links that are pinned.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::FdLink;
 use aya::programs::{SkLookup, Xdp, XdpMode, loaded_programs};
 use tokio::time::Instant;
 
+use super::bpf;
 use super::error::failed;
 use super::load::{EDGE, STEER, program};
 use super::netlink::{Interface, Netlink};
-use super::pins::Pins;
+use super::pins::{Pins, program_of};
 use crate::datapath::DatapathError;
 
 /// The kernel detaches a program from a link that is gone after an RCU grace period; so long it may take at the most.
@@ -25,8 +29,60 @@ pub(super) struct Attached {
     pub(super) interface: String,
     pub(super) index: u32,
     pub(super) native: bool,
-    /// Held so that removing the pins by hand does not detach a running edge.
-    _link: PinnedLink,
+    pub(super) link: Link,
+}
+
+/// A pinned link, held so that removing the pins by hand does not detach a running edge.
+#[derive(Debug)]
+pub(super) struct Link {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Link {
+    /// The link that is pinned at `path`.
+    pub(super) fn at(path: PathBuf) -> Result<Self, DatapathError> {
+        let fd = bpf::pinned(&path).map_err(|e| failed(format!("use the pinned link {}", path.display()), &e))?;
+        Ok(Self { fd, path })
+    }
+
+    /// Lead packets to `program`, from one to the next; only if they go to `old` now, where that is given.
+    pub(super) fn lead_to(&self, program: &OwnedFd, old: Option<&OwnedFd>) -> io::Result<()> {
+        bpf::update_link(self.fd.as_fd(), program.as_fd(), old.map(OwnedFd::as_fd))
+    }
+
+    /// Whether packets go to the program of this id, as far as the pin tells.
+    pub(super) fn leads_to(&self, id: u32) -> bool {
+        program_of(&self.path).is_none_or(|leads_to| leads_to == id)
+    }
+
+    /// Without its pin it is detached when the last process that holds it lets go.
+    pub(super) fn unpin(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The programs of an edge.
+#[derive(Debug)]
+pub(super) struct Programs {
+    pub(super) edge: OwnedFd,
+    pub(super) edge_id: u32,
+    pub(super) steer: OwnedFd,
+    pub(super) steer_id: u32,
+}
+
+impl Programs {
+    /// Those of a loaded object.
+    pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let unusable = |e: &(dyn std::error::Error + 'static)| failed("use the loaded programs", e);
+        let xdp: &mut Xdp = program(ebpf, EDGE)?;
+        let edge = xdp.fd().map_err(|e| unusable(&e))?.as_fd().try_clone_to_owned().map_err(|e| unusable(&e))?;
+        let edge_id = xdp.info().map_err(|e| unusable(&e))?.id();
+        let lookup: &mut SkLookup = program(ebpf, STEER)?;
+        let steer = lookup.fd().map_err(|e| unusable(&e))?.as_fd().try_clone_to_owned().map_err(|e| unusable(&e))?;
+        let steer_id = lookup.info().map_err(|e| unusable(&e))?.id();
+        Ok(Self { edge, edge_id, steer, steer_id })
+    }
 }
 
 /// The interfaces of these names; one that is named twice once.
@@ -65,12 +121,6 @@ pub(super) async fn detached(netlink: &Netlink, index: u32, dying: &[u32]) -> Re
     }
 }
 
-/// Id of the loaded `edge`.
-pub(super) fn edge_id(ebpf: &mut Ebpf) -> Result<u32, DatapathError> {
-    let edge: &mut Xdp = program(ebpf, EDGE)?;
-    edge.info().map(|info| info.id()).map_err(|e| failed("ask for the id of `edge`", &e))
-}
-
 /// Attach `edge`, in the driver where `native` is asked for and the driver can, else in the stack.
 pub(super) fn edge(
     ebpf: &mut Ebpf,
@@ -80,8 +130,8 @@ pub(super) fn edge(
 ) -> Result<Attached, DatapathError> {
     let edge: &mut Xdp = program(ebpf, EDGE)?;
     let (link, native) = by_link(edge, &interface, native)?;
-    let link = pins.pin_link(link, &interface.name)?;
-    Ok(Attached { interface: interface.name, index: interface.index, native, _link: link })
+    let link = Link::at(pins.pin_link(link, &interface.name)?)?;
+    Ok(Attached { interface: interface.name, index: interface.index, native, link })
 }
 
 /// Attach a loaded program, in the driver where `native` is asked for and the driver can, else in the stack. Says
@@ -107,13 +157,13 @@ pub(super) fn by_link(program: &mut Xdp, interface: &Interface, native: bool) ->
 }
 
 /// Attach `steer` to the network namespace of this thread.
-pub(super) fn steer(ebpf: &mut Ebpf, pins: &Pins) -> Result<PinnedLink, DatapathError> {
+pub(super) fn steer(ebpf: &mut Ebpf, pins: &Pins) -> Result<Link, DatapathError> {
     let steer: &mut SkLookup = program(ebpf, STEER)?;
     let what = "attach sk_lookup to the network namespace";
     let namespace = std::fs::File::open("/proc/thread-self/ns/net").map_err(|e| failed(what, &e))?;
     let id = steer.attach(namespace).map_err(|e| failed(what, &e))?;
     let link = steer.take_link(id).map_err(|e| failed(what, &e))?;
-    pins.pin_link(FdLink::from(link), STEER)
+    Link::at(pins.pin_link(FdLink::from(link), STEER)?)
 }
 
 /// Receive queues of an interface; none where that cannot be told.
@@ -128,7 +178,18 @@ pub(super) fn receive_queues(interface: &Interface) -> Option<usize> {
     Some(queues.flatten().filter(|queue| queue.file_name().to_string_lossy().starts_with("rx-")).count())
 }
 
+/// Names of programs that were loaded when the edge began: to ask for them takes a privilege that it gives up.
+static NAMES: OnceLock<BTreeMap<u32, String>> = OnceLock::new();
+
+/// Ask for them while that can be done.
+pub(super) fn remember_names() {
+    let names = loaded_programs().flatten().filter_map(|info| Some((info.id(), info.name_as_str()?.to_owned())));
+    // Who is asked again has not given anything up.
+    let _ = NAMES.set(names.collect());
+}
+
 fn program_name(id: u32) -> String {
     let info = loaded_programs().flatten().find(|info| info.id() == id);
-    info.and_then(|info| info.name_as_str().map(str::to_owned)).unwrap_or_default()
+    let now = info.and_then(|info| info.name_as_str().map(str::to_owned));
+    now.or_else(|| NAMES.get()?.get(&id).cloned()).unwrap_or_default()
 }

@@ -1,24 +1,24 @@
 //! Loading the kernel half: sizes, the configuration, and every table that stays as it is for the edge's life.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
-use aya::maps::{Array, CpuMap, Map, MapData};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{SkLookup, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use lb_common::Verdict;
-use lb_common::abi::{self, Config, MAX_WORKERS, NO_WORKER, STEERING_HASH, STEERING_RSS, WORKER_SLOT_COUNT};
+use lb_common::abi::{self, Config, MAX_WORKERS, STEERING_HASH, STEERING_RSS};
 
 use super::error::failed;
+use super::pins::Pins;
+use super::placement::Placement;
 use super::plan::Bounds;
 use super::settings::Settings;
 use super::steering::Table;
-use crate::datapath::{DatapathError, Tuning, Worker, slots};
+use crate::datapath::{DatapathError, Tuning, Worker};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bailey-edge"));
-
-/// Frames that wait for a CPU at the most; redirects beyond are dropped. As many as a NIC's ring holds at its largest.
-const CPU_QUEUE: u32 = 4096;
 
 /// A next hop that `edge` found is asked for again after so long: the longest that a route's change goes unseen.
 const HOP_LIFETIME: Duration = Duration::from_millis(100);
@@ -39,28 +39,80 @@ pub(in crate::datapath) struct Loaded {
     pub(in crate::datapath) ebpf: Ebpf,
     pub(in crate::datapath) table: Table,
     pub(in crate::datapath) settings: Settings,
+    pub(in crate::datapath) placement: Placement,
 }
+
+/// Maps that one edge hands to the next: all but those that tell one reader what happens.
+const KEPT: [&str; 26] = [
+    abi::CONFIG,
+    abi::VIPS,
+    abi::VIP_FILTER,
+    abi::SERVICES,
+    abi::WORKER_SLOTS,
+    abi::WORKERS,
+    abi::CPU_WORKER,
+    abi::WORKER_SOCKETS,
+    abi::CPUS,
+    abi::COUNTERS,
+    abi::WORKER_FLOWS,
+    abi::FORWARD,
+    abi::RINGS,
+    abi::BACKENDS,
+    abi::FLOWS,
+    abi::REVERSE,
+    abi::BACKEND_HOPS,
+    abi::CLIENT_HOPS,
+    abi::DEVICES,
+    abi::BACKEND_COUNTERS,
+    abi::FLOW_COUNTERS,
+    abi::SHIELD,
+    abi::PREFIXES_V4,
+    abi::PREFIXES_V6,
+    abi::SOURCES,
+    abi::BUCKETS,
+];
 
 /// Name of the XDP program.
 pub(super) const EDGE: &str = "edge";
 /// Name of the sk_lookup program.
 pub(super) const STEER: &str = "steer";
 
-/// Load the object and fill what `setup` fixes.
-pub(in crate::datapath) fn load(setup: &Setup<'_>) -> Result<Loaded, DatapathError> {
+/// Load the object and fill what `setup` fixes. The maps are pinned in `pins`, where that is given; with `kept` those that
+/// are there already are used, and nothing is written into them.
+pub(in crate::datapath) fn load(setup: &Setup<'_>, pins: Option<&Pins>, kept: bool) -> Result<Loaded, DatapathError> {
     let cpus = possible_cpus()?;
     check_workers(setup.workers, cpus)?;
-    let seed = random_seed()?;
-    let mut ebpf = load_object(setup, cpus)?;
+    let mut ebpf = load_object(setup, cpus, pins.map(Pins::directory).filter(|_| kept))?;
+    if let Some(pins) = pins {
+        pins.stage_maps(&ebpf, if kept { &KEPT } else { &[] })?;
+    }
+    let mut placement = Placement::take(&mut ebpf, setup.workers, cpus, kept)?;
+    let edge: &mut Xdp = program(&mut ebpf, EDGE)?;
+    edge.load().map_err(|e| failed("load the XDP program `edge`", &e))?;
+    let steer: &mut SkLookup = program(&mut ebpf, STEER)?;
+    steer.load().map_err(|e| failed("load the sk_lookup program `steer`", &e))?;
 
-    let steering = if setup.rss { STEERING_RSS } else { STEERING_HASH };
+    let settings = match kept {
+        true => Settings::read(&mut ebpf)?,
+        false => {
+            placement.place()?;
+            Settings::write(&mut ebpf, config(setup, random_seed()?, 0))?
+        }
+    };
+    let (seed, slots) = (settings.config().seed, placement.slots().to_vec());
+    let table = Table { seed, rss: setup.rss, slots, workers: setup.workers.to_vec() };
+    Ok(Loaded { ebpf, table, settings, placement })
+}
+
+/// What holds for every packet by `setup`; the seed of the flow hash, and what is switched on.
+pub(super) fn config(setup: &Setup<'_>, seed: u64, features: u32) -> Config {
     let tuning = setup.tuning;
-    let settings = Config {
+    Config {
         seed,
         abi_version: abi::ABI_VERSION,
-        steering,
+        steering: if setup.rss { STEERING_RSS } else { STEERING_HASH },
         log_sample: setup.log_sample,
-        features: 0,
+        features,
         forward_seed: tuning.hash_seed,
         event_interval: interval(tuning.events_per_second),
         icmp_interval: interval(tuning.icmp_per_second),
@@ -68,24 +120,20 @@ pub(in crate::datapath) fn load(setup: &Setup<'_>) -> Result<Loaded, DatapathErr
         outer_v4: tuning.outer_v4.network().to_bits(),
         outer_v4_mask: tuning.outer_v4.hostmask().to_bits(),
         outer_v6: abi::Address::v6(tuning.outer_v6.network().octets()),
-    };
-
-    let indices: Vec<u32> = setup.workers.iter().map(|worker| worker.index).collect();
-    let slots = slots::assign(&vec![NO_WORKER; WORKER_SLOT_COUNT as usize], &indices);
-    let mut slot_map = array::<u32>(&mut ebpf, abi::WORKER_SLOTS)?;
-    for (slot, worker) in (0..).zip(&slots) {
-        slot_map.set(slot, worker, 0).map_err(|e| failed("write WORKER_SLOTS", &e))?;
     }
-    fill_workers(&mut ebpf, setup.workers, cpus)?;
+}
 
-    let edge: &mut Xdp = program(&mut ebpf, EDGE)?;
-    edge.load().map_err(|e| failed("load the XDP program `edge`", &e))?;
-    let steer: &mut SkLookup = program(&mut ebpf, STEER)?;
-    steer.load().map_err(|e| failed("load the sk_lookup program `steer`", &e))?;
-
-    let settings = Settings::write(&mut ebpf, settings)?;
-    let table = Table { seed, rss: setup.rss, slots, workers: setup.workers.to_vec() };
-    Ok(Loaded { ebpf, table, settings })
+/// The first map of the pins in `directory` that is not of the size that `setup` asks for, by the key that says so.
+pub(super) fn misfit(setup: &Setup<'_>, directory: &Path) -> Result<Option<&'static str>, DatapathError> {
+    for (name, entries, key) in sizes(setup, possible_cpus()?) {
+        let map =
+            MapData::from_pin(directory.join(name)).map_err(|e| failed(format!("use the pinned map {name}"), &e))?;
+        let has = map.info().map_err(|e| failed(format!("use the pinned map {name}"), &e))?.max_entries();
+        if has != entries {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 /// A program of the object by name.
@@ -104,59 +152,55 @@ pub(super) fn absent(kind: &str, name: &str) -> DatapathError {
     }
 }
 
-fn load_object(setup: &Setup<'_>, cpus: u32) -> Result<Ebpf, DatapathError> {
+/// The key of the hash that chooses backends, of the pins in `directory`.
+pub(super) fn hash_seed(directory: &Path) -> Result<u64, DatapathError> {
+    let unread = |e: MapError| failed("read the pinned map CONFIG", &e);
+    let map = Map::from_map_data(MapData::from_pin(directory.join(abi::CONFIG)).map_err(unread)?).map_err(unread)?;
+    let map: Array<MapData, [u8; size_of::<Config>()]> = map.try_into().map_err(unread)?;
+    let config: Config = zerocopy::transmute!(map.get(&0, 0).map_err(unread)?);
+    Ok(config.forward_seed)
+}
+
+fn load_object(setup: &Setup<'_>, cpus: u32, inherited: Option<&Path>) -> Result<Ebpf, DatapathError> {
+    let log_level = if setup.log_sample == 0 { 0u8 } else { u8::MAX };
+    let mut loader = EbpfLoader::new();
+    for (name, entries, _) in sizes(setup, cpus) {
+        loader.map_max_entries(name, entries);
+    }
+    if let Some(directory) = inherited {
+        for name in KEPT {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    loader.override_global(aya_log::LEVEL, &log_level, true).load(OBJECT).map_err(|e| failed("load the BPF object", &e))
+}
+
+/// Entries of the maps whose size is chosen at load, and the key that chooses it.
+fn sizes(setup: &Setup<'_>, cpus: u32) -> [(&'static str, u32, &'static str); 18] {
     // Additions are written before removals, so that for a moment both stand.
     let entries = setup.bounds.addresses.saturating_mul(2).max(1);
     let rows = setup.bounds.services.saturating_add(1);
     let backends = setup.tuning.max_backends.saturating_add(1);
-    let log_level = if setup.log_sample == 0 { 0u8 } else { u8::MAX };
-    EbpfLoader::new()
-        .map_max_entries(abi::SERVICES, entries)
-        .map_max_entries(abi::VIPS, entries)
-        .map_max_entries(abi::COUNTERS, rows.saturating_mul(Verdict::COUNT))
-        .map_max_entries(abi::FORWARD, rows)
-        .map_max_entries(abi::RINGS, rows.saturating_mul(2))
-        .map_max_entries(abi::BACKENDS, backends)
-        .map_max_entries(abi::FLOWS, setup.tuning.max_flows)
-        .map_max_entries(abi::REVERSE, entries)
-        .map_max_entries(abi::BACKEND_HOPS, backends)
-        .map_max_entries(abi::BACKEND_COUNTERS, backends)
-        .map_max_entries(abi::FLOW_COUNTERS, rows)
-        .map_max_entries(abi::SHIELD, rows)
-        .map_max_entries(abi::BUCKETS, rows)
-        .map_max_entries(abi::PREFIXES_V4, setup.tuning.max_prefixes)
-        .map_max_entries(abi::PREFIXES_V6, setup.tuning.max_prefixes)
-        .map_max_entries(abi::SOURCES, setup.tuning.max_sources)
-        .map_max_entries(abi::CPU_WORKER, cpus)
-        .map_max_entries(abi::CPUS, cpus)
-        .override_global(aya_log::LEVEL, &log_level, true)
-        .load(OBJECT)
-        .map_err(|e| failed("load the BPF object", &e))
-}
-
-fn fill_workers(ebpf: &mut Ebpf, workers: &[Worker], cpus: u32) -> Result<(), DatapathError> {
-    let mut worker_map = array::<u32>(ebpf, abi::WORKERS)?;
-    for worker in workers {
-        worker_map.set(worker.index, worker.cpu, 0).map_err(|e| failed("write WORKERS", &e))?;
-    }
-    let mut of_cpu = array::<u32>(ebpf, abi::CPU_WORKER)?;
-    for cpu in 0..cpus {
-        let worker = workers.iter().find(|worker| worker.cpu == cpu).map_or(NO_WORKER, |worker| worker.index);
-        of_cpu.set(cpu, worker, 0).map_err(|e| failed("write CPU_WORKER", &e))?;
-    }
-    let map = ebpf.map_mut(abi::CPUS).ok_or_else(|| absent("map", abi::CPUS))?;
-    let mut targets = CpuMap::try_from(map).map_err(|e| failed("use the map CPUS", &e))?;
-    for worker in workers {
-        targets
-            .set(worker.cpu, CPU_QUEUE, None, 0)
-            .map_err(|e| failed(format!("make CPU {} a redirect target", worker.cpu), &e))?;
-    }
-    Ok(())
-}
-
-fn array<'a, V: aya::Pod>(ebpf: &'a mut Ebpf, name: &str) -> Result<Array<&'a mut MapData, V>, DatapathError> {
-    let map: &mut Map = ebpf.map_mut(name).ok_or_else(|| absent("map", name))?;
-    Array::try_from(map).map_err(|e| failed(format!("use the map {name}"), &e))
+    [
+        (abi::SERVICES, entries, "max_addresses"),
+        (abi::VIPS, entries, "max_addresses"),
+        (abi::COUNTERS, rows.saturating_mul(Verdict::COUNT), "max_services"),
+        (abi::FORWARD, rows, "max_services"),
+        (abi::RINGS, rows.saturating_mul(2), "max_services"),
+        (abi::BACKENDS, backends, "max_backends"),
+        (abi::FLOWS, setup.tuning.max_flows, "max_flows"),
+        (abi::REVERSE, entries, "max_addresses"),
+        (abi::BACKEND_HOPS, backends, "max_backends"),
+        (abi::BACKEND_COUNTERS, backends, "max_backends"),
+        (abi::FLOW_COUNTERS, rows, "max_services"),
+        (abi::SHIELD, rows, "max_services"),
+        (abi::BUCKETS, rows, "max_services"),
+        (abi::PREFIXES_V4, setup.tuning.max_prefixes, "max_prefixes"),
+        (abi::PREFIXES_V6, setup.tuning.max_prefixes, "max_prefixes"),
+        (abi::SOURCES, setup.tuning.max_sources, "max_sources"),
+        (abi::CPU_WORKER, cpus, "cpus"),
+        (abi::CPUS, cpus, "cpus"),
+    ]
 }
 
 fn check_workers(workers: &[Worker], cpus: u32) -> Result<(), DatapathError> {

@@ -52,6 +52,21 @@ impl Tables {
         })
     }
 
+    /// What an edge has written.
+    pub(in crate::datapath) fn state(&self) -> Result<State, DatapathError> {
+        let unread = |e: MapError| failed("read SERVICES and VIPS", &e);
+        let mut state = State::default();
+        for entry in self.services.iter() {
+            let (key, value) = entry.map_err(unread)?;
+            state.found_service(transmute!(key), transmute!(value));
+        }
+        for entry in self.vips.iter() {
+            let (address, value) = entry.map_err(unread)?;
+            state.found_vip(transmute!(address), transmute!(value));
+        }
+        Ok(state)
+    }
+
     /// All of `writes`, or, on an error, none: what was written is put back as `in_force` has it.
     pub(in crate::datapath) fn write_all(&mut self, writes: &[Write], in_force: &State) -> Result<(), DatapathError> {
         for (done, write) in writes.iter().enumerate() {
@@ -163,11 +178,11 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &st
     M::try_from(map).map_err(|e| failed(format!("use the map {name}"), &e))
 }
 
-/// A descriptor of a map that is read by batches, which aya has not.
+/// A descriptor of a map for calls that aya has not.
 pub(super) fn descriptor(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, DatapathError> {
     let map = ebpf.map(name).ok_or_else(|| absent("map", name))?;
     let data = match map {
-        Map::PerCpuArray(data) | Map::LruHashMap(data) => data,
+        Map::PerCpuArray(data) | Map::LruHashMap(data) | Map::ArrayOfMaps(data) | Map::Array(data) => data,
         _ => return Err(absent("map of the expected kind", name)),
     };
     data.fd().as_fd().try_clone_to_owned().map_err(|e| failed(format!("use the map {name}"), &e))

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bpf;
+mod change;
 mod decap;
 mod error;
 mod events;
@@ -10,35 +11,40 @@ mod load;
 mod log;
 mod maps;
 mod netlink;
+mod note;
+mod open;
 mod pins;
+mod placement;
 mod plan;
 mod routes;
 mod settings;
 mod shield;
 mod steering;
 mod sysctl;
+mod takeover;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::Ebpf;
-use aya::programs::links::PinnedLink;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use self::attach::Attached;
+use self::attach::{Attached, Link, Programs};
 use self::events::Events;
 pub(super) use self::forward::Forwarding;
-use self::netlink::{Interface, Netlink};
+use self::netlink::Netlink;
+use self::note::Note;
 use self::pins::Pins;
+use self::placement::Placement;
 use self::routes::Routes;
 pub(super) use self::settings::Settings;
 pub(super) use self::shield::Shield;
 use self::sysctl::Sysctl;
+use self::takeover::Pending;
 use super::{
-    Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Inherited, Listener, PacketEvent, Protocol,
-    Tuning, Worker, listen,
+    Counters, Datapath, DatapathError, Description, Desired, FlowAnswer, Listener, PacketEvent, Protocol, Tuning,
+    Worker,
 };
 
 pub use self::decap::Decap;
@@ -47,9 +53,6 @@ pub(super) use self::load::{Loaded, Setup, load};
 pub(super) use self::maps::Tables;
 pub(super) use self::plan::{Bounds, Plan, State, wire};
 pub(super) use self::steering::Table;
-
-/// Next hops that wait to be asked for at the most.
-const NEIGHBOURS: usize = 256;
 
 /// How a flow finds its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +92,16 @@ pub struct KernelOptions {
 pub struct KernelDatapath {
     // In the order of dropping: links before the pins that name them.
     attached: Vec<Attached>,
-    _steer: PinnedLink,
-    edge_id: u32,
-    _ebpf: Ebpf,
+    steer: Link,
+    programs: Programs,
+    ebpf: Ebpf,
+    /// An edge that serves is to be gone on with, by the first change.
+    pending: Option<Pending>,
     pins: Pins,
     tables: Tables,
     table: Table,
     settings: Settings,
+    placement: Placement,
     shield: Shield,
     events: Events,
     forwarding: Forwarding,
@@ -103,6 +109,7 @@ pub struct KernelDatapath {
     routing: Vec<Sysctl>,
     _asking: AbortOnDropHandle,
     bounds: Bounds,
+    native: bool,
     in_force: State,
     listeners: Vec<Listener>,
     netlink: Netlink,
@@ -111,144 +118,11 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
-    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it.
+    /// What takes more privilege than an edge keeps: the BPF file system is mounted, where nobody has done it, and the
+    /// programs of others get names.
     pub fn prepare() -> Result<(), DatapathError> {
+        attach::remember_names();
         pins::mount()
-    }
-
-    /// Load, pin and attach everything; no service yet. On an error everything is taken out again. Of what is inherited
-    /// nothing is gone on with: it is taken out, and made anew. An edge that is still alive is not touched, and this is
-    /// refused.
-    pub async fn open(options: KernelOptions, inherited: Option<Inherited>) -> Result<Self, DatapathError> {
-        listen::inherit(inherited.as_ref().map_or(&[], |inherited| &inherited.listeners));
-        let (pins, leftovers) = Pins::claim(&options.name)?;
-        let netlink = Netlink::open()?;
-        let interfaces = attach::interfaces(&netlink, &options.interfaces).await?;
-        for interface in &interfaces {
-            attach::check_free(&netlink, interface, &leftovers.programs).await?;
-        }
-        let loopback = attach::interfaces(&netlink, &["lo".to_owned()]).await?;
-        let loopback = loopback.first().map_or(1, |lo| lo.index);
-        let routes = Routes::open(&netlink, loopback, &leftovers.addresses).await?;
-
-        let bounds = Bounds { services: options.max_services, addresses: options.max_addresses };
-        let rss = takes_rss(&options, &interfaces);
-        let setup = Setup {
-            rss,
-            workers: &options.workers,
-            bounds,
-            log_sample: options.packet_log_sample,
-            tuning: &options.tuning,
-        };
-        let Loaded { mut ebpf, table, settings } = load(&setup)?;
-        pins.pin_object(&mut ebpf)?;
-        let mut tables = Tables::take(&mut ebpf)?;
-        let shield = Shield::take(&mut ebpf)?;
-        let (neighbours, wanted) = mpsc::channel(NEIGHBOURS);
-        let events = Events::start(&mut ebpf, neighbours)?;
-        let asking = AbortOnDropHandle(forward::ask(wanted)?);
-        let named = interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect();
-        let forwarding = Forwarding::take(&mut ebpf, &options.tuning, named)?;
-        let log = match options.packet_log_sample {
-            0 => None,
-            _ => Some(log::forward(&mut ebpf)?),
-        };
-
-        let listeners = options.workers.iter().map(|worker| worker_listener(*worker)).collect::<Result<Vec<_>, _>>()?;
-        listeners.iter().try_for_each(|listener| tables.listen(listener))?;
-        let steer = attach::steer(&mut ebpf, &pins)?;
-        let edge_id = attach::edge_id(&mut ebpf)?;
-        let mut attached = Vec::new();
-        for interface in interfaces {
-            attached.push(attach::edge(&mut ebpf, interface, options.native, &pins)?);
-        }
-        Ok(Self {
-            attached,
-            _steer: steer,
-            edge_id,
-            _ebpf: ebpf,
-            pins,
-            tables,
-            table,
-            settings,
-            shield,
-            events,
-            forwarding,
-            routing: Vec::new(),
-            _asking: asking,
-            bounds,
-            in_force: State::default(),
-            listeners,
-            netlink,
-            routes,
-            log,
-        })
-    }
-}
-
-impl KernelDatapath {
-    /// `bpf_fib_lookup` answers for an interface that forwards. `lo` is one that no packet comes in by: the host does not
-    /// become a router.
-    fn route(&mut self) -> Result<(), DatapathError> {
-        if !self.routing.is_empty() {
-            return Ok(());
-        }
-        for name in ["ipv4/conf/lo/forwarding", "ipv6/conf/lo/forwarding"] {
-            match Sysctl::set(name, "1") {
-                Ok(changed) => self.routing.extend(changed),
-                // A host without IPv6 has no such setting.
-                Err(_) if name.starts_with("ipv6") && !Path::new("/proc/sys/net/ipv6").exists() => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// Make the kernel what `target` says. On an error nothing has changed.
-    async fn change(&mut self, desired: &Desired, target: State) -> Result<(), DatapathError> {
-        let plan = Plan::between(&self.in_force, &target);
-        if target.forwards() {
-            self.route()?;
-        }
-        self.shield.apply(&mut self.settings, desired)?;
-        if let Err(e) = self.forwarding.apply(&mut self.settings, &desired.forwards) {
-            self.shield.revert(&mut self.settings);
-            return Err(e);
-        }
-        let both = self.in_force.addresses().union(target.addresses());
-        let let_in = self.tables.let_in(both);
-        if let Err(e) = let_in.and_then(|()| self.tables.write_all(&plan.add, &self.in_force)) {
-            self.revert();
-            return Err(e);
-        }
-        let new_routes = match self.routes.add(&self.netlink, target.addresses()).await {
-            Ok(new_routes) => new_routes,
-            Err(e) => {
-                self.tables.undo(&plan.add, &self.in_force);
-                self.revert();
-                return Err(e);
-            }
-        };
-        if let Err(e) = self.tables.write_all(&plan.remove, &self.in_force) {
-            self.routes.remove(&self.netlink, &new_routes).await;
-            self.tables.undo(&plan.add, &self.in_force);
-            self.revert();
-            return Err(e);
-        }
-        // Here the change is made; what is left is to take away routes that lead to no service.
-        self.tables.count(target.ids());
-        self.in_force = target;
-        self.forwarding.retire(&mut self.settings);
-        if let Err(e) = self.tables.let_in(self.in_force.addresses().iter()) {
-            tracing::warn!(error = %e, "packets to addresses that are no service's any more are still looked at");
-        }
-        self.routes.keep_only(&self.netlink, self.in_force.addresses()).await;
-        Ok(())
-    }
-
-    fn revert(&mut self) {
-        self.forwarding.revert(&mut self.settings);
-        self.shield.revert(&mut self.settings);
     }
 }
 
@@ -263,12 +137,11 @@ impl Drop for AbortOnDropHandle {
 
 impl Datapath for KernelDatapath {
     async fn apply(&mut self, desired: &Desired) -> Result<Vec<Listener>, DatapathError> {
-        let target = State::of(desired, self.bounds)?;
-        let changed = self.change(desired, target).await;
-        if !self.in_force.forwards() {
-            self.routing.clear();
+        match self.pending.take() {
+            None if !self.owns() => return Err(self.handed_over()),
+            None => self.change_to(desired).await?,
+            Some(pending) => self.take_over(pending, desired).await?,
         }
-        changed?;
         Ok(self.listeners.clone())
     }
 
@@ -303,6 +176,9 @@ impl Datapath for KernelDatapath {
     }
 
     async fn tick(&mut self) {
+        if self.pending.is_some() || !self.owns() {
+            return;
+        }
         self.shield.tick(&mut self.settings);
         self.forwarding.tick(&self.netlink).await;
     }
@@ -312,27 +188,43 @@ impl Datapath for KernelDatapath {
     }
 
     fn note(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        match &self.pending {
+            Some(pending) => pending.note().to_value(),
+            None => Note::of(&self.routing, &self.shield, &self.forwarding).to_value(),
+        }
     }
 
     fn leave(self) {
-        let Self { attached, _steer: steer, pins, shield, routing, .. } = self;
+        let Self { attached, steer, pins, shield, routing, .. } = self;
         pins.leave();
         drop((attached, steer));
         shield.leave();
         routing.into_iter().for_each(Sysctl::leave);
     }
 
+    async fn retake(&mut self) -> Result<(), DatapathError> {
+        match self.pending {
+            Some(_) => Ok(()),
+            None => self.take_back().await,
+        }
+    }
+
     async fn close(mut self) -> Result<(), DatapathError> {
+        if self.pending.is_some() || !self.owns() {
+            // It is another's, and goes on.
+            self.leave();
+            return Ok(());
+        }
         if let Some(log) = self.log.take() {
             log.abort();
         }
         self.shield.close();
         self.routing.clear();
         self.routes.keep_only(&self.netlink, &Default::default()).await;
-        let Self { attached, _steer: steer, _ebpf: ebpf, pins, netlink, edge_id, .. } = self;
+        let Self { attached, steer, programs, ebpf, pins, netlink, .. } = self;
         let interfaces: Vec<(String, u32)> = attached.iter().map(|a| (a.interface.clone(), a.index)).collect();
-        drop((attached, steer, ebpf, pins));
+        let edge_id = programs.edge_id;
+        drop((attached, steer, programs, ebpf, pins));
         for (interface, index) in interfaces {
             // An interface that is gone carries nothing.
             if let Ok(Some(carried)) = attach::detached(&netlink, index, &[edge_id]).await
@@ -354,20 +246,4 @@ fn monotonic() -> u64 {
 
 fn mode(native: bool) -> &'static str {
     if native { "native" } else { "generic" }
-}
-
-fn takes_rss(options: &KernelOptions, interfaces: &[Interface]) -> bool {
-    match options.steering {
-        Steering::Hash => false,
-        Steering::Rss => true,
-        Steering::Auto => {
-            let covered = |interface| attach::receive_queues(interface).is_some_and(|n| n >= options.workers.len());
-            interfaces.iter().all(covered)
-        }
-    }
-}
-
-fn worker_listener(worker: Worker) -> Result<Listener, DatapathError> {
-    let socket = listen::assigned().map_err(|e| failed(format!("make the listener of worker {}", worker.index), &e))?;
-    Ok(listen::listener(worker.index, None, socket))
 }

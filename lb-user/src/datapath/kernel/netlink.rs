@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -35,7 +35,7 @@ pub(super) struct Netlink {
 }
 
 /// A network interface.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) index: u32,
@@ -43,6 +43,8 @@ pub(super) struct Interface {
     pub(super) mtu: Option<u32>,
     /// Id of the XDP program on it.
     pub(super) xdp: Option<u32>,
+    /// That program is in the driver.
+    pub(super) native: bool,
 }
 
 /// A route of the local table: what is sent there is for this host.
@@ -195,16 +197,19 @@ fn tolerate(result: io::Result<()>, errno: rustix::io::Errno) -> io::Result<()> 
 
 fn interface(message: LinkMessage) -> Option<Interface> {
     let index = message.header.index;
-    let (mut name, mut mtu, mut xdp) = (None, None, None);
+    let (mut name, mut mtu, mut xdp, mut native) = (None, None, None, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
             LinkAttribute::Mtu(bytes) => mtu = Some(bytes),
-            LinkAttribute::Xdp(attributes) => xdp = program_id(&attributes),
+            LinkAttribute::Xdp(attributes) => {
+                xdp = program_id(&attributes);
+                native = attributes.contains(&LinkXdp::Attached(XdpAttached::Driver));
+            }
             _ => {}
         }
     }
-    Some(Interface { name: name?, index, mtu, xdp })
+    Some(Interface { name: name?, index, mtu, xdp, native })
 }
 
 /// With programs in several modes the kernel names each under its mode alone.

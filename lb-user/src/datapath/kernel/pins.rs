@@ -1,6 +1,10 @@
-//! The instance's directory in the BPF file system: programs, links and maps are pinned there for tools to see, and a
-//! lock on it says whether the instance lives.
+//! The instance's directory in the BPF file system: programs, links and maps are pinned there for tools to see and for the
+//! next control plane to go on with, and a lock on it says whether the instance lives.
+//!
+//! What replaces a pin is pinned beside it first (`new_`), and renamed when it counts. `FORMAT` is a symbolic link whose
+//! text says which layout this is; an edge goes on with its own layout alone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -23,67 +27,153 @@ const ROOT: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// What pinned links begin with.
 const LINK: &str = "link_";
+/// What stands beside the pins that it replaces begins with.
+const STAGED: &str = "new_";
+/// Says which layout it is.
+const FORMAT: &str = "FORMAT";
+/// Names and meaning of the pins. What is in the maps has a version of its own ([`abi::ABI_VERSION`]).
+const LAYOUT: u32 = 1;
 /// How often a directory that vanished while it was being locked is made anew.
 const ATTEMPTS: usize = 8;
 
-/// The directory, locked. Dropping it removes it with all that is in it, unless it is left.
+/// The directory, locked.
 #[derive(Debug)]
-pub(super) struct Pins {
+pub(in crate::datapath) struct Pins {
     path: PathBuf,
-    left: bool,
-    _lock: OwnedFd,
+    lock: OwnedFd,
+    at_end: AtEnd,
 }
 
-/// What an instance of this name that was killed left behind.
+/// What dropping the directory does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtEnd {
+    /// It is removed with all that is in it.
+    Removed,
+    /// It is another edge's: what was pinned beside its pins is removed.
+    Unstaged,
+    /// Nothing.
+    Left,
+}
+
+/// What an instance of this name left, or has still.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    /// Programs that were attached by links which were pinned; the kernel detaches them in a moment.
-    pub(super) programs: Vec<u32>,
+pub(super) struct Found {
+    /// What `FORMAT` says; none: an edge from before there was one.
+    pub(super) format: Option<String>,
+    /// By what is attached (`steer`, or the interface as its pin is named): the program that the link leads to.
+    pub(super) links: BTreeMap<String, u32>,
     /// Addresses that it had made local.
     pub(super) addresses: Vec<IpAddr>,
 }
 
+impl Found {
+    /// The program on an interface.
+    pub(super) fn program_on(&self, interface: &str) -> Option<u32> {
+        self.links.get(&file_name(interface)).copied()
+    }
+
+    /// Every program; without the links that were pinned the kernel detaches them in a moment.
+    pub(super) fn programs(&self) -> Vec<u32> {
+        self.links.values().copied().collect()
+    }
+}
+
+/// The layout of this version.
+pub(super) fn format() -> String {
+    format!("{LAYOUT}.{}", abi::ABI_VERSION)
+}
+
 impl Pins {
-    /// Take the directory of instance `name`, or say that it lives.
-    pub(super) fn claim(name: &str) -> Result<(Self, Leftovers), DatapathError> {
+    /// Take the directory of instance `name`, or say that it lives. `heir`: it lives, and hands over. Gives what is there;
+    /// it stays until [`Self::clear`] or [`Self::commit`].
+    pub(super) fn claim(name: &str, heir: bool) -> Result<(Self, Found), DatapathError> {
         mount()?;
-        claim_in(Path::new(ROOT), name)
+        claim_in(Path::new(ROOT), name, heir)
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.path
     }
 
-    /// Let go of the lock, and of nothing else.
-    pub(super) fn leave(mut self) {
-        self.left = true;
+    /// Take everything away that is there; what comes is ours.
+    pub(super) fn clear(&mut self) -> Result<(), DatapathError> {
+        empty(&self.path).map_err(|e| unusable(&self.path, e))?;
+        self.at_end = AtEnd::Removed;
+        Ok(())
     }
 
-    /// Pin the maps and programs of a loaded object.
-    pub(super) fn pin_object(&self, ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-        // The compiler's own sections begin with a dot, which the BPF file system does not take.
-        for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.')) {
-            map.pin(self.path.join(name)).map_err(|e| failed(format!("pin the map {name}"), &e))?;
+    /// Let go of the lock, and of nothing else. What is another's stays so.
+    pub(super) fn leave(mut self) {
+        if self.at_end == AtEnd::Removed {
+            self.at_end = AtEnd::Left;
         }
+    }
+
+    /// Pin the maps of an object that nobody has taken out yet, but those in `kept`, beside what they replace.
+    pub(super) fn stage_maps(&self, ebpf: &Ebpf, kept: &[&str]) -> Result<(), DatapathError> {
+        // The compiler's own sections begin with a dot, which the BPF file system does not take.
+        for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.') && !kept.contains(name)) {
+            map.pin(self.beside(name)).map_err(|e| failed(format!("pin the map {name}"), &e))?;
+        }
+        Ok(())
+    }
+
+    /// Pin the programs of a loaded object beside what they replace.
+    pub(super) fn stage_programs(&self, ebpf: &mut Ebpf) -> Result<(), DatapathError> {
         for (name, program) in ebpf.programs_mut() {
-            program.pin(self.path.join(name)).map_err(|e| failed(format!("pin the program {name}"), &e))?;
+            program.pin(self.beside(name)).map_err(|e| failed(format!("pin the program {name}"), &e))?;
+        }
+        Ok(())
+    }
+
+    /// What was staged takes its place; from here on the directory is ours.
+    pub(super) fn commit(&mut self) -> Result<(), DatapathError> {
+        self.put_in_place().map_err(|e| unusable(&self.path, e))?;
+        self.at_end = AtEnd::Removed;
+        Ok(())
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
+        let format = self.beside(FORMAT);
+        std::os::unix::fs::symlink(self::format(), format)?;
+        for name in staged(&self.path)? {
+            std::fs::rename(self.path.join(&name), self.path.join(&name[STAGED.len()..]))?;
         }
         Ok(())
     }
 
     /// Pin a link: it stays attached until both the pin and what is returned are gone.
-    pub(super) fn pin_link(&self, link: FdLink, what: &str) -> Result<PinnedLink, DatapathError> {
-        let path = self.path.join(format!("{LINK}{}", file_name(what)));
-        link.pin(path).map_err(|e| failed(format!("pin the link of {what}"), &e))
+    pub(super) fn pin_link(&self, link: FdLink, what: &str) -> Result<PathBuf, DatapathError> {
+        let path = self.link(what);
+        link.pin(&path).map_err(|e| failed(format!("pin the link of {what}"), &e))?;
+        Ok(path)
+    }
+
+    /// Where the link of an interface, or `steer`, is pinned.
+    pub(super) fn link(&self, what: &str) -> PathBuf {
+        self.path.join(format!("{LINK}{}", file_name(what)))
+    }
+
+    /// Links of interfaces that are none of `interfaces`.
+    pub(super) fn other_links(&self, found: &Found, interfaces: &[&str]) -> Vec<PathBuf> {
+        let ours: Vec<String> = interfaces.iter().map(|interface| file_name(interface)).collect();
+        let others = found.links.keys().filter(|what| *what != super::load::STEER && !ours.contains(what));
+        others.map(|what| self.path.join(format!("{LINK}{what}"))).collect()
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{STAGED}{name}"))
     }
 }
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        if self.left {
-            return;
-        }
-        if let Err(e) = empty(&self.path).and_then(|()| std::fs::remove_dir(&self.path)) {
+        let done = match self.at_end {
+            AtEnd::Removed => empty(&self.path).and_then(|()| std::fs::remove_dir(&self.path)),
+            AtEnd::Unstaged => unstage(&self.path),
+            AtEnd::Left => Ok(()),
+        };
+        if let Err(e) = done {
             tracing::warn!(pins = %self.path.display(), error = %e, "pins could not be removed");
         }
     }
@@ -105,43 +195,64 @@ pub(super) fn mount() -> Result<(), DatapathError> {
         .map_err(|e| failed(format!("mount the BPF file system at {ROOT}"), &io::Error::from(e)))
 }
 
-fn claim_in(root: &Path, name: &str) -> Result<(Pins, Leftovers), DatapathError> {
+fn claim_in(root: &Path, name: &str, heir: bool) -> Result<(Pins, Found), DatapathError> {
     let path = root.join(format!("bailey-{}", file_name(name)));
     let occupied = |why: &str| DatapathError::Occupied {
         name: name.to_owned(),
         pins: path.display().to_string(),
         why: why.to_owned(),
     };
-    let unusable = |e: io::Error| failed(format!("use the pin directory {}", path.display()), &e);
     for _ in 0..ATTEMPTS {
         match std::fs::create_dir(&path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(e)),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(&path, e)),
             _ => {}
         }
-        let lock = match lock(&path) {
+        let lock = match lock(&path, heir) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(occupied("a process holds the lock of the directory")),
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(unusable(e)),
+            Err(e) => return Err(unusable(&path, e)),
         };
         // Whoever held the lock before may have removed the directory; then the lock is on nothing.
         if !is_at(&lock, &path) {
             continue;
         }
-        let leftovers = leftovers(&path);
-        empty(&path).map_err(unusable)?;
-        return Ok((Pins { path, left: false, _lock: lock }, leftovers));
+        let found = found(&path);
+        let mut pins = Pins { path, lock, at_end: AtEnd::Unstaged };
+        unstage(&pins.path).map_err(|e| unusable(&pins.path, e))?;
+        if found.links.is_empty() && !heir {
+            // Nothing stands.
+            pins.clear()?;
+        }
+        return match share(&pins.lock) {
+            true => Ok((pins, found)),
+            false => Err(DatapathError::Occupied {
+                name: name.to_owned(),
+                pins: pins.path.display().to_string(),
+                why: "another process claims it at the same time".to_owned(),
+            }),
+        };
     }
     Err(occupied("the directory is being made and removed by another process"))
 }
 
-fn lock(path: &Path) -> io::Result<Option<OwnedFd>> {
+fn unusable(path: &Path, e: io::Error) -> DatapathError {
+    failed(format!("use the pin directory {}", path.display()), &e)
+}
+
+/// Whoever comes wants the lock alone; who has it shares it, so that an heir can hold it too before it is left.
+fn lock(path: &Path, heir: bool) -> io::Result<Option<OwnedFd>> {
     let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+    let how = if heir { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+    match rustix::fs::flock(&directory, how) {
         Ok(()) => Ok(Some(directory)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+fn share(lock: &OwnedFd) -> bool {
+    rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared).is_ok()
 }
 
 fn is_at(lock: &OwnedFd, path: &Path) -> bool {
@@ -149,21 +260,39 @@ fn is_at(lock: &OwnedFd, path: &Path) -> bool {
     held.st_ino == there.ino() && held.st_dev == there.dev()
 }
 
-/// What the pins of a dead instance tell. One that cannot be read tells nothing and is removed all the same.
-fn leftovers(path: &Path) -> Leftovers {
-    let mut leftovers = Leftovers::default();
+/// What the pins tell. One that cannot be read tells nothing.
+fn found(path: &Path) -> Found {
+    let mut found = Found { format: read_format(path), ..Found::default() };
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_string_lossy().starts_with(LINK)
-            && let Ok(link) = PinnedLink::from_pin(entry.path())
-            && let Ok(info) = FdLink::from(link).info()
+        if let Some(what) = name.to_string_lossy().strip_prefix(LINK)
+            && let Some(program) = program_of(&entry.path())
         {
-            leftovers.programs.push(info.program_id());
+            found.links.insert(what.to_owned(), program);
         } else if name == abi::VIPS {
-            leftovers.addresses = addresses(&entry.path()).unwrap_or_default();
+            found.addresses = addresses(&entry.path()).unwrap_or_default();
         }
     }
-    leftovers
+    found
+}
+
+fn read_format(path: &Path) -> Option<String> {
+    Some(std::fs::read_link(path.join(FORMAT)).ok()?.to_string_lossy().into_owned())
+}
+
+/// The program that a pinned link leads to.
+pub(super) fn program_of(link: &Path) -> Option<u32> {
+    Some(FdLink::from(PinnedLink::from_pin(link).ok()?).info().ok()?.program_id())
+}
+
+fn staged(path: &Path) -> io::Result<Vec<String>> {
+    let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names: Vec<String> = names.collect::<io::Result<_>>()?;
+    Ok(names.into_iter().filter(|name| name.starts_with(STAGED)).collect())
+}
+
+fn unstage(path: &Path) -> io::Result<()> {
+    staged(path)?.iter().try_for_each(|name| std::fs::remove_file(path.join(name)))
 }
 
 fn addresses(pin: &Path) -> Result<Vec<IpAddr>, aya::maps::MapError> {
@@ -186,24 +315,57 @@ mod tests {
     #[test]
     fn an_instance_that_lives_is_not_claimed_twice() {
         let root = tempfile::tempdir().unwrap();
-        let (pins, _) = claim_in(root.path(), "edge.a").unwrap();
+        let (pins, _) = claim_in(root.path(), "edge.a", false).unwrap();
         assert!(pins.directory().ends_with("bailey-edge+a"));
-        let error = claim_in(root.path(), "edge.a").unwrap_err();
+        let error = claim_in(root.path(), "edge.a", false).unwrap_err();
         assert!(matches!(error, DatapathError::Occupied { ref name, .. } if name == "edge.a"), "{error}");
-        claim_in(root.path(), "edge-a").unwrap();
+        claim_in(root.path(), "edge-a", false).unwrap();
         drop(pins);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
-        claim_in(root.path(), "edge.a").unwrap();
+        claim_in(root.path(), "edge.a", false).unwrap();
     }
 
     #[test]
-    fn what_a_dead_instance_left_is_removed() {
+    fn an_heir_shares_the_lock_and_nobody_slips_in_between() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut old, _) = claim_in(root.path(), "edge", false).unwrap();
+        std::fs::write(old.beside("edge"), b"a pin").unwrap();
+        old.commit().unwrap();
+        let (mut heir, found) = claim_in(root.path(), "edge", true).unwrap();
+        assert_eq!(found.format, Some(format()));
+        std::fs::write(heir.beside("edge"), b"another").unwrap();
+        heir.commit().unwrap();
+        old.leave();
+        claim_in(root.path(), "edge", false).unwrap_err();
+        assert_eq!(std::fs::read(heir.directory().join("edge")).unwrap(), b"another");
+        heir.leave();
+        assert!(root.path().join("bailey-edge/edge").exists());
+    }
+
+    #[test]
+    fn an_heir_that_fails_takes_away_what_is_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut old, _) = claim_in(root.path(), "edge", false).unwrap();
+        std::fs::write(old.beside("edge"), b"a pin").unwrap();
+        old.commit().unwrap();
+        let (heir, _) = claim_in(root.path(), "edge", true).unwrap();
+        std::fs::write(heir.beside("edge"), b"another").unwrap();
+        drop(heir);
+        let mut left = std::fs::read_dir(old.directory()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        left.sort();
+        assert_eq!(left, ["FORMAT", "edge"]);
+        assert_eq!(std::fs::read(old.directory().join("edge")).unwrap(), b"a pin");
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("bailey-edge");
         std::fs::create_dir(&directory).unwrap();
         std::fs::write(directory.join("VIPS"), b"not a pin").unwrap();
-        let (pins, leftovers) = claim_in(root.path(), "edge").unwrap();
-        assert!(leftovers.addresses.is_empty());
+        std::fs::write(directory.join("new_VIPS"), b"half made").unwrap();
+        let (pins, found) = claim_in(root.path(), "edge", false).unwrap();
+        assert!(found.addresses.is_empty() && found.links.is_empty());
         assert_eq!(std::fs::read_dir(pins.directory()).unwrap().count(), 0);
     }
 }

@@ -128,6 +128,26 @@ impl State {
         self.addresses.insert(address);
     }
 
+    /// An entry of `SERVICES` that is there already.
+    pub(super) fn found_service(&mut self, key: ServiceKey, value: ServiceValue) {
+        if value.kind == KIND_FORWARDED {
+            self.forwarded.insert(value.id);
+        }
+        self.services.insert(key, value);
+    }
+
+    /// An entry of `VIPS` that is there already.
+    pub(super) fn found_vip(&mut self, address: Address, value: VipValue) {
+        self.addresses.insert(IpAddr::from(address.0).to_canonical());
+        self.vips.insert(address, value);
+    }
+
+    /// Forwarded services, with [`ServiceValue::hash`].
+    pub(super) fn forwarded(&self) -> BTreeMap<u32, u8> {
+        let forwarded = self.services.values().filter(|value| value.kind == KIND_FORWARDED);
+        forwarded.map(|value| (value.id, value.hash)).collect()
+    }
+
     /// Addresses of all services.
     pub(in crate::datapath) fn addresses(&self) -> &BTreeSet<IpAddr> {
         &self.addresses

@@ -14,15 +14,25 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// None yet. `left` are addresses whose routes an instance that was killed may have left.
+    /// Those that an edge of this name has made for `left`, its addresses.
     pub(super) async fn open(netlink: &Netlink, loopback: u32, left: &[IpAddr]) -> Result<Self, DatapathError> {
         let mut routes = Self { loopback, added: BTreeSet::new() };
         if !left.is_empty() {
-            let present = netlink.local_routes().await?;
-            routes.added.extend(left.iter().copied().filter(|address| standing(&present, *address) == Standing::Ours));
-            routes.keep_only(netlink, &BTreeSet::new()).await;
+            routes.find_again(netlink, left).await?;
         }
         Ok(routes)
+    }
+
+    /// Look which of what was added, and of what another edge of this name may have added for `addresses`, is there.
+    pub(super) async fn find_again<'a>(
+        &mut self,
+        netlink: &Netlink,
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+    ) -> Result<(), DatapathError> {
+        let present = netlink.local_routes().await?;
+        self.added.extend(addresses);
+        self.added.retain(|address| standing(&present, *address) == Standing::Ours);
+        Ok(())
     }
 
     /// Addresses that are local by a route of ours.

@@ -5,6 +5,16 @@ use std::path::PathBuf;
 use super::error::failed;
 use crate::datapath::DatapathError;
 
+const ROOT: &str = "/proc/sys/net";
+
+/// A setting that was changed, as it is told to the edge after this one.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Noted {
+    /// Below [`ROOT`].
+    pub(super) name: String,
+    before: String,
+}
+
 /// A setting that was changed.
 #[derive(Debug)]
 pub(super) struct Sysctl {
@@ -16,7 +26,7 @@ pub(super) struct Sysctl {
 impl Sysctl {
     /// Set `net/NAME` to `value`; none when it is that already.
     pub(super) fn set(name: &str, value: &str) -> Result<Option<Self>, DatapathError> {
-        Self::set_at(PathBuf::from(format!("/proc/sys/net/{name}")), value)
+        Self::set_at(PathBuf::from(format!("{ROOT}/{name}")), value)
     }
 
     fn set_at(path: PathBuf, value: &str) -> Result<Option<Self>, DatapathError> {
@@ -27,6 +37,19 @@ impl Sysctl {
         }
         std::fs::write(&path, value).map_err(unusable)?;
         Ok(Some(Self { path, before, left: false }))
+    }
+
+    /// A setting that an edge before this one changed; none of another place.
+    pub(super) fn inherited(noted: &Noted) -> Option<Self> {
+        let parts = noted.name.split('/').all(|part| !part.is_empty() && part != "..");
+        let path = PathBuf::from(format!("{ROOT}/{}", noted.name));
+        parts.then(|| Self { path, before: noted.before.clone(), left: false })
+    }
+
+    /// For the edge after this one.
+    pub(super) fn noted(&self) -> Option<Noted> {
+        let name = self.path.strip_prefix(ROOT).ok()?.to_str()?.to_owned();
+        Some(Noted { name, before: self.before.clone() })
     }
 
     /// It stays as it is.

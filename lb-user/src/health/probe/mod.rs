@@ -27,7 +27,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::tls::{TlsError, UpstreamIdentity, upstream_identity};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::rustls::ClientConfig;
 
@@ -36,20 +35,10 @@ const MAX_ANSWER: usize = 64 << 10;
 /// Characters of what a backend says that go into a cause.
 const MAX_QUOTE: usize = 80;
 
-/// Scripts at one time: each is a process.
-const MAX_SCRIPTS: usize = 32;
-
 /// What all checks share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tools {
     pings: icmp::Pings,
-    scripts: Semaphore,
-}
-
-impl Default for Tools {
-    fn default() -> Self {
-        Self { pings: icmp::Pings::default(), scripts: Semaphore::new(MAX_SCRIPTS) }
-    }
 }
 
 impl Tools {
@@ -130,11 +119,6 @@ struct Question<'a> {
 
 /// Check a backend once. Never longer than the check's timeout.
 pub async fn probe(backend: SocketAddr, prepared: &Prepared, tools: &Tools) -> Outcome {
-    // Waiting for other scripts is no fault of the backend's.
-    let _turn = match &prepared.check.probe {
-        Probe::Script(_) => tools.scripts.acquire().await.ok(),
-        _ => None,
-    };
     let began = Instant::now();
     let check = &prepared.check;
     let question = Question { backend, to: check.destination(backend), prepared };

@@ -48,13 +48,23 @@ impl Worker {
         let mut worker = Worker { child, sender, receiver, generation: 0, next_listener: 0, sessions: Vec::new() };
         let threads = (0..threads).map(|index| ThreadInfo { index, cpu: None }).collect();
         let log = std::env::var("WORKER_LOG").ok().or(Some("warn".into()));
-        worker.send(Command::Hello(Hello { version: WIRE_VERSION, threads, log })).await;
+        worker.send(Command::Hello(Hello { version: WIRE_VERSION, threads, threads_in_all: 0, log })).await;
         assert!(matches!(worker.event().await, Event::Ready { version: WIRE_VERSION, .. }));
         worker
     }
 
     pub(crate) async fn send(&mut self, command: Command) {
         self.sender.send(&command, &[]).await.unwrap();
+    }
+
+    /// The same with descriptors.
+    pub(crate) async fn send_with(&mut self, command: Command, fds: &[std::os::fd::BorrowedFd<'_>]) {
+        self.sender.send(&command, fds).await.unwrap();
+    }
+
+    /// Process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) async fn event(&mut self) -> Event {
@@ -126,6 +136,13 @@ impl Worker {
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// No more files than these may be open from now on.
+    pub(crate) fn allow_files(&self, most: u64) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        let limit = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit).unwrap();
     }
 
     /// Soft and hard limit of a resource, as /proc/PID/limits names it.

@@ -1,10 +1,12 @@
 //! Forwarded services: rings, the memory of flows, the way to backends.
 
+mod inherit;
 mod maglev;
 #[cfg(test)]
 mod model;
 mod question;
 mod reach;
+mod rings;
 mod slots;
 mod state;
 mod sweep;
@@ -12,6 +14,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::DevMapHash;
@@ -30,6 +33,7 @@ use crate::datapath::{
     DatapathError, DesiredForward, ForwardBackendState, ForwardMode, ForwardState, Ports, Protocol, Tuning,
 };
 
+pub(super) use self::inherit::Noted;
 pub(super) use self::reach::ask;
 
 /// Remembered flows are looked through at most so often, and the way to backends.
@@ -60,11 +64,13 @@ pub(in crate::datapath) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Take the maps out of the loaded object. `interfaces` are those that the edge is attached to.
+    /// Take the maps out of the loaded object. `interfaces` are those that the edge is attached to; rings are pinned in
+    /// `pins`, where that is given.
     pub(in crate::datapath) fn take(
         ebpf: &mut Ebpf,
         tuning: &Tuning,
         interfaces: BTreeMap<u32, String>,
+        pins: Option<PathBuf>,
     ) -> Result<Self, DatapathError> {
         let map = ebpf.take_map(abi::DEVICES).ok_or_else(|| absent(abi::DEVICES))?;
         let mut devices = DevMapHash::try_from(map).map_err(|e| failed("use the map DEVICES", &e))?;
@@ -75,8 +81,10 @@ impl Forwarding {
         for index in interfaces.keys() {
             devices.insert(*index, *index, None, 0).map_err(|e| failed("write DEVICES", &e))?;
         }
+        let mut tables = Tables::take(ebpf)?;
+        tables.pins = pins;
         Ok(Self {
-            tables: Tables::take(ebpf)?,
+            tables,
             in_force: Content::default(),
             before: Content::default(),
             max_backends: tuning.max_backends,

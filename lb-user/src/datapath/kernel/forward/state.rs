@@ -34,7 +34,7 @@ pub(super) struct Service {
     pub(super) rings: Rings,
     pub(super) phase: Phase,
     /// When an unknown UDP flow is a new one.
-    udp_new_after: Nanos,
+    pub(super) udp_new_after: Nanos,
     /// Backends with a number, with those that are gone and may still be remembered.
     pub(super) backends: BTreeMap<SocketAddr, Standing>,
 }

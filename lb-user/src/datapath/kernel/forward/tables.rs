@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, PerCpuValues};
@@ -40,7 +41,10 @@ pub(super) struct Content {
 /// Handles of the maps.
 pub(super) struct Tables {
     forward: Array<MapData, ForwardBytes>,
-    rings: ArrayOfMaps<MapData>,
+    pub(super) rings: ArrayOfMaps<MapData>,
+    pub(super) rings_fd: OwnedFd,
+    /// Where rings are pinned, so that the edge after this one can read them; none: nowhere.
+    pub(super) pins: Option<PathBuf>,
     backends: Array<MapData, BackendBytes>,
     flows: HashMap<MapData, FlowKeyBytes, FlowBytes>,
     flows_data: OwnedFd,
@@ -54,9 +58,12 @@ impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let cpus = aya::util::nr_cpus().map_err(|(path, e)| failed(format!("read {path}"), &e))?;
         let flows_data = maps::descriptor(ebpf, abi::FLOWS)?;
+        let rings_fd = maps::descriptor(ebpf, abi::RINGS)?;
         Ok(Self {
             forward: maps::take(ebpf, abi::FORWARD)?,
             rings: maps::take(ebpf, abi::RINGS)?,
+            rings_fd,
+            pins: None,
             backends: maps::take(ebpf, abi::BACKENDS)?,
             flows: maps::take(ebpf, abi::FLOWS)?,
             flows_data,
@@ -105,6 +112,7 @@ impl Tables {
         for id in from.state.services.keys().filter(|id| !to.state.services.contains_key(id)) {
             for v6 in [false, true] {
                 self.ring(abi::ring(*id, v6), &[])?;
+                self.unpin(abi::ring(*id, v6));
             }
         }
         Ok(())
@@ -131,7 +139,21 @@ impl Tables {
         let ring = bpf::inner_array(words.len() as u32).map_err(|e| failed("make a ring", &e))?;
         bpf::update_many(ring.as_fd(), &keys, &words).map_err(|e| failed("fill a ring", &e))?;
         let ring = MapData::from_fd(ring).map_err(|e| failed("make a ring", &e))?;
-        self.rings.set(index, &ring, 0).map_err(|e| failed("put a ring in place", &e))
+        self.put(index, &ring)
+    }
+
+    /// Rows of a service and of a backend, and all replies.
+    pub(super) fn forward_of(&self, id: u32) -> Result<ForwardValue, DatapathError> {
+        self.forward.get(&id, 0).map(|row| transmute!(row)).map_err(|e| failed("read FORWARD", &e))
+    }
+
+    pub(super) fn backend_of(&self, number: Backend) -> Result<BackendValue, DatapathError> {
+        self.backends.get(&number.into(), 0).map(|row| transmute!(row)).map_err(|e| failed("read BACKENDS", &e))
+    }
+
+    pub(super) fn replies(&self) -> Result<Reverse, DatapathError> {
+        let entries = self.reverse.iter().map(|entry| entry.map(|(key, value)| (transmute!(key), transmute!(value))));
+        entries.collect::<Result<_, _>>().map_err(|e| failed("read REVERSE", &e))
     }
 
     /// Every remembered flow.

@@ -1,5 +1,6 @@
 //! The shield's tables: limits of services and prefixes that are denied or allowed.
 
+mod inherit;
 mod limits;
 mod rules;
 mod sysctl;
@@ -22,6 +23,8 @@ use super::error::failed;
 use super::maps::take;
 use super::settings::Settings;
 use crate::datapath::{DatapathError, Desired, PrefixRule, ShieldState};
+
+pub(super) use self::sysctl::NAME as SYN_COOKIES_NAME;
 
 type Row<V> = Array<MapData, V>;
 type ShieldBytes = [u8; size_of::<ShieldValue>()];

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use lb_common::abi::{Address, PREFIX_ALLOW, PREFIX_DENY, PrefixV4, PrefixV6, PrefixValue};
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::datapath::PrefixRule;
 
@@ -106,6 +106,28 @@ pub(super) fn over(rule: &PrefixRule, time: SystemTime) -> bool {
     rule.until.is_some_and(|until| until <= time)
 }
 
+/// The rule of an element; none where there is no such prefix.
+pub(super) fn rule_v4(key: KeyV4, value: Value, now: Now) -> Option<PrefixRule> {
+    let (prefix, value): (PrefixV4, PrefixValue) =
+        (PrefixV4::read_from_bytes(&key[4..]).ok()?, zerocopy::transmute!(value));
+    let network = ipnet::Ipv4Net::new(prefix.address.into(), u8::try_from(value.length).ok()?).ok()?;
+    Some(rule(prefix.service, network.into(), value, now))
+}
+
+/// The same of the other family.
+pub(super) fn rule_v6(key: KeyV6, value: Value, now: Now) -> Option<PrefixRule> {
+    let (prefix, value): (PrefixV6, PrefixValue) =
+        (PrefixV6::read_from_bytes(&key[4..]).ok()?, zerocopy::transmute!(value));
+    let network = ipnet::Ipv6Net::new(prefix.address.0.into(), u8::try_from(value.length).ok()?).ok()?;
+    Some(rule(prefix.service, network.into(), value, now))
+}
+
+fn rule(service: u32, network: IpNet, value: PrefixValue, now: Now) -> PrefixRule {
+    let left = value.until.saturating_sub(now.monotonic);
+    let until = (value.until != 0).then(|| now.time.checked_add(Duration::from_nanos(left)).unwrap_or(now.time));
+    PrefixRule { service, network, allow: value.action == PREFIX_ALLOW, until }
+}
+
 fn value(rule: &PrefixRule, now: Now) -> Value {
     let left = |until: SystemTime| until.duration_since(now.time).unwrap_or(Duration::ZERO).as_nanos();
     let until = rule
@@ -188,6 +210,20 @@ mod tests {
         one(&mut tries.0, &change.v4);
         one(&mut tries.1, &change.v6);
         tries
+    }
+
+    #[test]
+    fn an_element_tells_its_rule() {
+        for network in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32"] {
+            for until in [None, Some(now().time + Duration::from_secs(5))] {
+                let rule = PrefixRule { service: 3, network: network.parse().unwrap(), allow: until.is_some(), until };
+                let told = match rule.network {
+                    IpNet::V4(_) => rule_v4(key_v4(&rule), value(&rule, now()), now()),
+                    IpNet::V6(_) => rule_v6(key_v6(&rule), value(&rule, now()), now()),
+                };
+                assert_eq!(told, Some(rule));
+            }
+        }
     }
 
     proptest! {

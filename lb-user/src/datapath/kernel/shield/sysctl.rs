@@ -1,9 +1,10 @@
 //! `net.ipv4.tcp_syncookies`: the kernel makes and takes cookies for `edge` whenever it is 2. At 1, which is the
 //! default, it does so while a listener's queue is full.
 
-use crate::datapath::kernel::sysctl::Sysctl;
+use crate::datapath::kernel::sysctl::{Noted, Sysctl};
 
-const NAME: &str = "ipv4/tcp_syncookies";
+/// Below /proc/sys/net.
+pub(in crate::datapath::kernel) const NAME: &str = "ipv4/tcp_syncookies";
 const UNCONDITIONAL: &str = "2";
 
 /// The setting, while it is ours.
@@ -17,6 +18,17 @@ pub(super) struct SynCookiesSetting {
 }
 
 impl SynCookiesSetting {
+    /// As an edge before this one changed it.
+    pub(super) fn inherited(noted: Option<&Noted>) -> Self {
+        let changed = noted.and_then(Sysctl::inherited);
+        Self { on: changed.is_some(), changed, failed: false }
+    }
+
+    /// For the edge after this one.
+    pub(super) fn noted(&self) -> Option<Noted> {
+        self.changed.as_ref().and_then(Sysctl::noted)
+    }
+
     /// It stays as it is.
     pub(super) fn leave(self) {
         if let Some(changed) = self.changed {

@@ -6,13 +6,13 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, MapError};
 use lb_common::abi;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::rules::{Change, Value, Writes};
-use crate::datapath::DatapathError;
+use super::rules::{Change, KeyV4, KeyV6, Now, Value, Writes, rule_v4, rule_v6};
 use crate::datapath::kernel::bpf;
 use crate::datapath::kernel::error::failed;
 use crate::datapath::kernel::load::absent;
+use crate::datapath::{DatapathError, PrefixRule};
 
 /// Prefixes written by one call.
 const CHUNK: usize = 16_384;
@@ -48,6 +48,15 @@ impl Tries {
         self.v6.write(&change.v6)
     }
 
+    /// What an edge has written, as a list.
+    pub(super) fn read(&mut self, now: Now) -> Result<Vec<PrefixRule>, DatapathError> {
+        let v4 = self.v4.read::<KeyV4>()?.into_iter().filter_map(|(key, value)| rule_v4(key, value, now));
+        let v6 = self.v6.read::<KeyV6>()?.into_iter().filter_map(|(key, value)| rule_v6(key, value, now));
+        let mut rules: Vec<PrefixRule> = v4.chain(v6).collect();
+        rules.sort_by_key(|rule| (rule.service, rule.network));
+        Ok(rules)
+    }
+
     pub(super) fn held(&self) -> usize {
         self.v4.held + self.v6.held
     }
@@ -62,6 +71,13 @@ impl<const N: usize> Trie<N> {
         let fd = data.fd().as_fd().try_clone_to_owned().map_err(|e| unusable(&e))?;
         let map = LpmTrie::try_from(Map::LpmTrie(data)).map_err(|e| unusable(&e))?;
         Ok(Self { map, fd, what, bound, held: 0 })
+    }
+
+    fn read<K: FromBytes + IntoBytes + Copy>(&mut self) -> Result<Vec<(K, Value)>, DatapathError> {
+        let elements = bpf::all_of_trie(self.fd.as_fd());
+        let elements = elements.map_err(|e| failed(format!("read {} from the kernel's table", self.what), &e))?;
+        self.held = elements.len();
+        Ok(elements)
     }
 
     fn after<K>(&self, writes: &Writes<K>) -> usize {
