@@ -16,7 +16,7 @@ const PREFIX: usize = 9;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
-pub enum Entry {
+pub(super) enum Entry {
     /// The first. It reads alike in every version.
     Head {
         /// [`FORMAT`].
@@ -95,7 +95,7 @@ impl fmt::Display for Who {
 
 impl Entry {
     /// The line, its end included, after the one with this checksum; and its own.
-    pub fn line(&self, before: u32) -> (Vec<u8>, u32) {
+    pub(super) fn line(&self, before: u32) -> (Vec<u8>, u32) {
         let json = serde_json::to_vec(self).unwrap_or_default();
         let sum = checksum(before, &json);
         let mut line = format!("{sum:08x} ").into_bytes();
@@ -105,7 +105,7 @@ impl Entry {
     }
 
     /// A line without its end, after the one with this checksum.
-    pub fn parse(line: &[u8], before: u32) -> Result<(Self, u32), Damage> {
+    pub(super) fn parse(line: &[u8], before: u32) -> Result<(Self, u32), Damage> {
         let (json, sum) = unwrap(line, before)?;
         let entry = serde_json::from_slice(json).map_err(|error| Damage::Unreadable(error.to_string()))?;
         Ok((entry, sum))
@@ -113,7 +113,7 @@ impl Entry {
 }
 
 /// The version that the first line tells, whatever else stands in it.
-pub fn format_of(line: &[u8]) -> Result<(u32, String), Damage> {
+pub(super) fn format_of(line: &[u8]) -> Result<(u32, String), Damage> {
     #[derive(Deserialize)]
     struct Head {
         format: u32,

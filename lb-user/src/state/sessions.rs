@@ -192,7 +192,7 @@ fn load(database: &Database, pools: &[Pool], sessions: &Sessions) -> Result<(), 
     broken.map_or(Ok(()), |error| Err(redb::Error::from(error).into()))
 }
 
-fn commit(database: &Database, entries: &[Saved]) -> Result<(), redb::Error> {
+fn commit(database: &Database, entries: &[Saved]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let write = database.begin_write()?;
     {
         let mut table = write.open_table(ENTRIES)?;

@@ -84,7 +84,9 @@ impl Sessions {
         store.pools.retain(|name, kept| {
             let stays = of(now, name).is_some_and(|by| of(before, name) == Some(by));
             if !stays {
-                kept.keys().for_each(|key| drop(store.unsaved.add(name, key)));
+                for key in kept.keys() {
+                    store.unsaved.add(name, key);
+                }
             }
             stays
         });
