@@ -69,7 +69,7 @@ pub fn signal(process: u32, signal: Signal) -> io::Result<()> {
 /// Send a signal to a process that an earlier control plane started.
 pub fn signal_by(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let process = process.try_clone()?;
-    at_launcher(move || Ok(rustix::process::pidfd_send_signal(process, signal)?))?
+    at_launcher(move || send_by(&process, signal))?
 }
 
 /// Send a signal to a group of processes whose first one is ours and has not been waited for.
@@ -94,6 +94,11 @@ fn spawn_here(command: &mut Command) -> io::Result<Child> {
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 fn send(pid: Pid, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+fn send_by(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::pidfd_send_signal(process, signal)?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]

@@ -167,8 +167,7 @@ async fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
     let counted = worker.view().report.threads[0].connections;
     assert!(counted >= 1);
 
-    let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    crate::privileges::signal(first, rustix::process::Signal::KILL).unwrap();
     let second = loop {
         let (pid, _) = ask(address).await;
         if pid != first {

@@ -117,6 +117,7 @@ impl Kid {
         self.0.as_mut()?.wait().await.ok()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is of our own user, with what we have")]
     async fn end(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.kill().await;
@@ -130,6 +131,7 @@ impl Kid {
 }
 
 impl Drop for Kid {
+    #[expect(clippy::disallowed_methods, reason = "it is of our own user, with what we have")]
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.start_kill();

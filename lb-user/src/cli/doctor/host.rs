@@ -59,7 +59,7 @@ impl Facts {
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-            bpf_fs: statfs("/sys/fs/bpf").is_ok_and(|found| found.f_type as i64 == BPF_FS_MAGIC),
+            bpf_fs: statfs("/sys/fs/bpf").is_ok_and(|found| found.f_type == BPF_FS_MAGIC),
             capabilities: effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0),
             open_files: getrlimit(Resource::Nofile).maximum,
             sysctls: SYSCTLS.into_iter().filter_map(sysctl).collect(),

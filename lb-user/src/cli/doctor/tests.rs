@@ -39,7 +39,8 @@ fn a_good_host_has_nothing_to_be_done() {
 
 #[test]
 fn what_is_wrong_is_told_with_what_to_do() {
-    let spoilt: [(&str, Verdict, fn(&mut Facts)); 13] = [
+    type Spoilt = (&'static str, Verdict, fn(&mut Facts));
+    let spoilt: [Spoilt; 13] = [
         ("5.18 or later", Verdict::Fail, |facts| facts.kernel = "5.15.0".into()),
         ("CONFIG_DEBUG_INFO_BTF", Verdict::Fail, |facts| facts.btf = false),
         ("mount -t bpf", Verdict::Warn, |facts| facts.bpf_fs = false),

@@ -77,7 +77,7 @@ impl<'s> Import<'s> {
         let asked: Vec<String> = parameters.iter().chain(&headers).map(|(_, value)| value.clone()).collect();
         let mut sections = vec![section, allow];
         for (table, pairs) in [("query", parameters), ("headers", headers)] {
-            let mut section = Section::table(&["authorizer", &name, &table]);
+            let mut section = Section::table(&["authorizer", &name, table]);
             pairs.iter().for_each(|(name, value)| section.text(&key(name), value));
             sections.extend(Some(section).filter(|section| !section.is_empty()));
         }
@@ -98,7 +98,7 @@ impl<'s> Import<'s> {
 
     /// What lets a request pass: what a policy asks of the answer, or else what is usual.
     fn allows(&self, callout: &Object, ours: &str) -> Section {
-        let mut section = Section::table(&["authorizer", &ours, "allow"]);
+        let mut section = Section::table(&["authorizer", ours, "allow"]);
         let found = self.site.of_kind("responder policy").find_map(|policy| {
             let super::policies::Rule::Condition(rule) = self.rule(policy) else { return None };
             let (_, refuses) = super::policies::refusal(&rule)?;

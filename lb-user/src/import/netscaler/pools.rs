@@ -206,7 +206,7 @@ impl<'s> Import<'s> {
     fn persistence(&mut self, vserver: &Object, pool: &str, speaks: Speaks) {
         let kind = vserver.value("persistencetype").unwrap_or("NONE").to_ascii_uppercase();
         let minutes: u32 = vserver.value("timeout").and_then(|minutes| minutes.parse().ok()).unwrap_or(2);
-        let mut section = Section::table(&["pool", &pool, "persistence"]);
+        let mut section = Section::table(&["pool", pool, "persistence"]);
         section.comment(format!("lb vserver {}: -persistenceType {kind}", vserver.name));
         let bits = |mask: &str| mask.parse::<std::net::Ipv4Addr>().ok().map(|mask| mask.to_bits().leading_ones());
         match (kind.as_str(), speaks) {
@@ -254,7 +254,7 @@ impl<'s> Import<'s> {
                 "services with TLS and without it in one vserver: the pool speaks TLS to all of them",
             );
         }
-        let mut section = Section::table(&["pool", &pool, "tls"]);
+        let mut section = Section::table(&["pool", pool, "tls"]);
         let kind = if first.of.kind == "service" { "ssl service" } else { "ssl serviceGroup" };
         let options = self.site.get(kind, &first.of.name);
         let name = options.and_then(|options| options.value("commonname"));

@@ -257,7 +257,7 @@ impl<'s> Import<'s> {
         self.sections.extend(more);
         let count = routes.len();
         for (place, route) in routes.into_iter().enumerate() {
-            let mut section = Section::element(&["service", &service, "routes"]);
+            let mut section = Section::element(&["service", service, "routes"]);
             section.text("name", if route.name == "default" { "rest" } else { &route.name });
             if count > 1 {
                 section.set("priority", ((count - place) * STEP).to_string());

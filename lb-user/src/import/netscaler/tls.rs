@@ -46,7 +46,7 @@ impl<'s> Import<'s> {
     }
 
     fn certificate(&mut self, theirs: &str, name: &str, line: usize) {
-        let mut section = Section::table(&["certificate", &name]);
+        let mut section = Section::table(&["certificate", name]);
         section.comment(format!("ssl certKey {theirs}"));
         let made = self.site.added("ssl certKey", theirs);
         if made.is_none() {
@@ -120,7 +120,7 @@ impl<'s> Import<'s> {
     }
 
     fn client_cert(&mut self, tls: &'s Object, ours: &str, mode: &str) -> Section {
-        let mut section = Section::table(&["service", &ours, "client_cert"]);
+        let mut section = Section::table(&["service", ours, "client_cert"]);
         section.comment(format!("ssl vserver {}: -clientAuth ENABLED", tls.name));
         section.text("mode", mode);
         let authorities = self.authorities(tls);
