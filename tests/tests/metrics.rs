@@ -102,7 +102,10 @@ fn documented() -> Result<()> {
          ocsp_responder = \"http://127.0.0.1:9/\"\n\
          [service.web.client_cert]\nmode = \"optional\"\nca = \"ca.pem\"\n\
          [pool.away.tls]\nverify = false\n[pool.away.persistence]\ntype = \"source\"\n[access_log.main]\nto = \"stdout\"\n";
-    let config = lab.site("", "timeouts.handshake = \"1s\"\naccess_log = \"main\"") + &more + &forwarded + ending_tls;
+    let config = lab.site("state = \"state\"", "timeouts.handshake = \"1s\"\naccess_log = \"main\"")
+        + &more
+        + &forwarded
+        + ending_tls;
     let edge = Edge::start(&lab, &config)?;
     provoke(&lab, &edge, &config)?;
     let text = edge.metrics_text()?;

@@ -7,6 +7,7 @@ mod api_changes;
 mod api_forward;
 mod api_health;
 mod api_sessions;
+mod api_status;
 mod api_tools;
 pub mod bounds;
 mod changes;

@@ -1,3 +1,5 @@
+//! What `bailey pool drain --wait` says and how it ends, before a daemon that answers as it is told.
+
 use super::*;
 use crate::admin::{AdminSocket, Room, SocketAccess, serve};
 use crate::reconcile::{Done, Event, State, testing};

@@ -106,7 +106,8 @@ fn full() -> State {
     };
     let key = ("p".to_owned(), backend);
     let seats = vec![SeatView { pid: Some(1), ..Default::default() }];
-    let worker = WorkerView { seats, report: report.into(), ..Default::default() };
+    let last_gap = Some(Duration::from_millis(30));
+    let worker = WorkerView { seats, report: report.into(), last_gap, ..Default::default() };
     worker.sessions.save(&[]);
     let note = Note {
         addresses: [backend.ip()].into(),

@@ -1,3 +1,5 @@
+//! Answers of every kind, in every order, told to the machine of one name.
+
 use super::*;
 use proptest::prelude::*;
 

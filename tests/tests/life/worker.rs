@@ -1,7 +1,7 @@
 //! Deaths of workers.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lb_tests::client::Protocol;
@@ -17,6 +17,8 @@ use crate::load::{SOCKETS, under_load};
 use crate::site::{PROGRAMS, Site, another, worker};
 
 const KILLS: u32 = 20;
+/// A worker that lived for so long is no part of a crash loop, which would be waited for.
+const STEADY: Duration = Duration::from_millis(600);
 /// From a death to the next one's service.
 const GAP: Duration = Duration::from_millis(200);
 
@@ -39,11 +41,12 @@ fn killed() -> Result<()> {
             signal_process(pid, Signal::KILL)?;
             pid = another(&edge, pid)?;
             gaps.push(edge.metrics()?.sum("bailey_worker_gap_seconds", &[]));
-            // Longer lives are no crash loop, which is waited for.
+            let serves = Instant::now();
             let messages = load.messages.load(Ordering::Relaxed);
             wait_ok("WebSockets again", PATIENCE, || {
                 ensure!(load.open.load(Ordering::Relaxed) == SOCKETS, "some are missing");
                 ensure!(load.messages.load(Ordering::Relaxed) > messages + SOCKETS);
+                ensure!(serves.elapsed() >= STEADY, "it is young");
                 Ok(())
             })?;
         }

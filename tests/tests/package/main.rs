@@ -74,7 +74,7 @@ fn package() -> Result<()> {
     story(&room).map_err(|error| {
         let journal =
             room.shell("journalctl --no-pager -n 60 -u bailey 2>&1; systemctl status --no-pager bailey 2>&1 || true");
-        error.context(journal.unwrap_or_default())
+        anyhow::anyhow!("{error:#}\n{}", journal.unwrap_or_default())
     })
 }
 
