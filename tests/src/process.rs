@@ -102,6 +102,19 @@ impl Drop for Process {
     }
 }
 
+/// Control planes that run this config: those that an upgrade started are no children of a test.
+pub fn control_planes(config: &Path) -> Vec<u32> {
+    let config = config.to_string_lossy().into_owned();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let runs = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.iter().any(|word| word == "run") && words.contains(&config.as_str().into())
+    };
+    pids.filter(runs).collect()
+}
+
 /// Send a signal to a process by its id.
 pub fn signal_process(id: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(id.try_into()?).context("no process has the id 0")?;

@@ -1,6 +1,7 @@
 //! A worker that dies is replaced, and no connection is refused meanwhile; one whose control plane dies is adopted.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,15 +11,17 @@ use lb_tests::client::{Protocol, Target};
 use lb_tests::edge::Edge;
 use lb_tests::harness::{lab, main as run};
 use lb_tests::lab::{Lab, VIP4};
-use lb_tests::process::{called, signal_process};
+use lb_tests::process::{called, control_planes, signal_process};
 use lb_tests::wait::{PATIENCE, wait_for};
 use rustix::process::Signal;
 
 const KILLS: u32 = 3;
+const UPGRADES: u32 = 3;
 
 fn main() -> ExitCode {
     run(vec![
         lab("a_worker_killed_under_load_refuses_nobody", killed_under_load),
+        lab("an_upgrade_under_load_costs_nobody_anything", upgraded_under_load),
         lab("the_worker_of_a_killed_control_plane_is_adopted_by_the_next", control_plane_killed),
     ])
 }
@@ -38,20 +41,7 @@ fn killed_under_load() -> Result<()> {
     let program = || lab.edge.output("ip", &["-d", "link", "show", "dev", "wan"]).map(|text| xdp_id(&text));
     let attached = program()?;
     ensure!(attached.is_some(), "no XDP program on wan");
-    let target = lab.target(VIP4, 443)?;
-    let load = Load::default();
-    let outcome = std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| lab.client.run_async(|| connect_again(&target, &load)))).collect();
-        let outcome = kill_workers(&edge, &load);
-        load.stop.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
-        outcome
-    });
-    outcome?;
-    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let load = under_load(&lab, |load| kill_workers(&edge, load))?;
     ensure!(number(&load.refused) == 0, "{} connections were refused", number(&load.refused));
     ensure!(number(&load.served) > 50, "only {} requests were served", number(&load.served));
     // What was open in a worker when it died is lost; more than that is not.
@@ -60,6 +50,63 @@ fn killed_under_load() -> Result<()> {
     let restarts = edge.metrics()?.sum("bailey_worker_restarts_total", &[]);
     ensure!(restarts == f64::from(KILLS), "bailey_worker_restarts_total is {restarts}");
     Ok(())
+}
+
+/// Do the work while four clients connect again and again.
+fn under_load(lab: &Lab, work: impl FnOnce(&Load) -> Result<()>) -> Result<Load> {
+    let target = lab.target(VIP4, 443)?;
+    let load = Load::default();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| lab.client.run_async(|| connect_again(&target, &load)))).collect();
+        let outcome = work(&load);
+        load.stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        outcome
+    })?;
+    Ok(load)
+}
+
+fn number(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn upgraded_under_load() -> Result<()> {
+    let lab = Lab::new(2)?;
+    let _backends = lab.start_backends()?;
+    let edge = Edge::start(&lab, &lab.site("cpus = [0, 1]\ndrain_timeout = \"5s\"", ""))?;
+    let _last = Successors(lab.folder().join("bailey.toml"));
+    let program = || lab.edge.output("ip", &["-d", "link", "show", "dev", "wan"]).map(|text| xdp_id(&text));
+    let load = under_load(&lab, |load| {
+        for _ in 0..UPGRADES {
+            let (served, attached) = (number(&load.served), program()?);
+            wait_for("load to flow", PATIENCE, || (number(&load.served) > served + 10).then_some(()))?;
+            edge.done(&["upgrade"])?;
+            ensure!(program()?.is_some_and(|now| Some(now) != attached), "not another program in the same place");
+            let served = number(&load.served);
+            wait_for("requests after the upgrade", PATIENCE, || (number(&load.served) > served + 30).then_some(()))?;
+        }
+        Ok(())
+    })?;
+    let counts = (number(&load.refused), number(&load.cut));
+    ensure!(counts == (0, 0), "refused, and cut: {counts:?} of {}", number(&load.served));
+    Ok(())
+}
+
+/// Ends control planes that upgrades started.
+struct Successors(PathBuf);
+
+impl Drop for Successors {
+    fn drop(&mut self) {
+        for pid in control_planes(&self.0) {
+            let _ = signal_process(pid, Signal::TERM);
+            if wait_for("a control plane to end", PATIENCE, || called(pid).is_none().then_some(())).is_err() {
+                let _ = signal_process(pid, Signal::KILL);
+            }
+        }
+    }
 }
 
 fn kill_workers(edge: &Edge, load: &Load) -> Result<()> {

@@ -9,7 +9,7 @@ use lb_tests::backend::Backend;
 use lb_tests::edge::Edge;
 use lb_tests::here::{Here, free_address};
 use lb_tests::peers::nginx;
-use lb_tests::process::{Process, called, signal_process};
+use lb_tests::process::{Process, called, control_planes, signal_process};
 use lb_tests::wait::{PATIENCE, wait_for, wait_ok};
 use rustix::process::Signal;
 
@@ -105,19 +105,6 @@ impl Drop for Site {
             let _ = signal_process(pid, Signal::KILL);
         }
     }
-}
-
-/// Processes that run this config.
-pub(crate) fn control_planes(config: &Path) -> Vec<u32> {
-    let config = config.to_string_lossy().into_owned();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let runs = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        words.iter().any(|word| word == "run") && words.contains(&config.as_str().into())
-    };
-    pids.filter(runs).collect()
 }
 
 /// The worker that the edge says it has.

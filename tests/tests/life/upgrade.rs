@@ -11,12 +11,12 @@ use lb_tests::edge::Edge;
 use lb_tests::harness::{Test, plain, with};
 use lb_tests::lab::HOST;
 use lb_tests::netns::runtime;
-use lb_tests::process::called;
+use lb_tests::process::{called, control_planes};
 use lb_tests::wait::{PATIENCE, wait_for, wait_ok};
 use rustix::process::Signal;
 
 use crate::load::{SOCKETS, under_load};
-use crate::site::{PROGRAMS, Site, another, control_planes, worker};
+use crate::site::{PROGRAMS, Site, another, worker};
 
 const UPGRADES: u32 = 5;
 
