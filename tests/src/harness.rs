@@ -45,6 +45,11 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     threads(tests, 2)
 }
 
+/// The same for tests that wait for the clock of what they test most of the time.
+pub fn mostly_waiting(tests: Vec<Test>) -> ExitCode {
+    threads(tests, 4)
+}
+
 /// The same for tests that take all that the machine has.
 pub fn one_by_one(tests: Vec<Test>) -> ExitCode {
     threads(tests, 1)

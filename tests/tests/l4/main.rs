@@ -12,7 +12,7 @@ mod udp;
 
 use std::process::ExitCode;
 
-use lb_tests::harness::{lab, main as run};
+use lb_tests::harness::{lab, mostly_waiting as run};
 
 fn main() -> ExitCode {
     run(vec![
