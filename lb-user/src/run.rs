@@ -9,7 +9,7 @@ mod before;
 mod kept;
 mod signals;
 
-use crate::admin::{self, AdminSocket, HandOn, Room, SocketError};
+use crate::admin::{self, AdminSocket, HandOn, Room, SocketAccess, SocketError};
 use crate::config::{Config, DatapathKind, Edge, LoadError, Loaded, Resolved, Severity};
 use crate::datapath::{Datapath, DatapathError, Inherited, KernelDatapath, KernelOptions, SocketsDatapath, Worker};
 use crate::files::FilesAgent;
@@ -22,7 +22,7 @@ use crate::reconcile::{Event, Reconciler, Refusal, Upgraded};
 use crate::state::{SessionStore, StateError};
 use crate::supervisor::{self, LaunchError, Places, Staff};
 use crate::upgrade::{HandoverError, Old, Predecessor, Sockets};
-use asks::{leave, reload, upgrade_by_signal};
+use asks::{leave, pass_on_the_end, reload, upgrade_by_signal};
 use before::Before;
 use kept::{recover, saved};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -177,10 +177,11 @@ async fn begin<D: Datapath>(
     let admin = &loaded.config.admin;
     let mut sockets = Sockets::new();
     let mut hand_on = Vec::new();
-    let mut bound = |name: &'static str, path: &Path, access: &_| -> Result<AdminSocket, RunError> {
+    let mut bound = |name: &'static str, path: &Path, access: &SocketAccess| -> Result<AdminSocket, RunError> {
         let socket = match before.socket(name) {
-            Some(socket) => AdminSocket::inherit(socket, path)?,
-            None => AdminSocket::bind(path, access)?,
+            // One whose place is another now stays with its maker.
+            Some(socket) if path.exists() => AdminSocket::inherit(socket, path, access)?,
+            _ => AdminSocket::bind(path, access)?,
         };
         let (once_more, word) = socket.hand_on()?;
         sockets.push((name, once_more));
@@ -262,9 +263,12 @@ impl<D: Datapath> Begun<D> {
                 return Err(error);
             }
         };
-        if successor.is_some() {
+        if let Some(successor) = successor {
+            // In this order: until it is over, workers of ours that lose us end, and are found by nobody.
+            successor.serving().await;
             reconciler.taken_over(places).await;
         }
+        [Some(&socket), read_only.as_ref()].into_iter().flatten().for_each(AdminSocket::ours);
         let (events, event_receiver) = mpsc::channel(EVENTS);
         let (verdicts, verdict_receiver) = mpsc::channel(EVENTS);
         let agent = health::Agent { targets: reconciler.targets(), verdicts, gauges: reconciler.checking() };
@@ -307,9 +311,6 @@ impl<D: Datapath> Begun<D> {
         let (name, datapath, interfaces) = (&old.edge, &description.datapath, &description.interfaces);
         tracing::info!(name, datapath, ?interfaces, "edge runs");
         notify(&[NotifyState::Ready]);
-        if let Some(successor) = successor {
-            successor.serving().await;
-        }
 
         let old = Arc::new(old);
         let mut upgrade: Option<JoinHandle<Option<Upgraded>>> = None;
@@ -343,6 +344,16 @@ impl<D: Datapath> Begun<D> {
                 _ = &mut reconciling => break None,
             }
         };
+        let taken = match (taken, upgrade) {
+            // A new control plane that is on its way ends with this one; one that has the edge already is told to end, too.
+            (None, Some(upgrade)) => {
+                upgrade.abort();
+                let taken = upgrade.await.ok().flatten();
+                taken.iter().for_each(|new| pass_on_the_end(new.pid));
+                taken
+            }
+            (taken, _) => taken,
+        };
         if let Some(upgraded) = taken {
             hand_on.iter().for_each(HandOn::done);
             notify(&[NotifyState::MainPid(upgraded.pid)]);
@@ -350,11 +361,6 @@ impl<D: Datapath> Begun<D> {
             saved(end_saving, saving).await;
             leave(&events, drain, &mut signals).await;
             return Ok(());
-        }
-        // A new control plane that is on its way ends with this.
-        if let Some(upgrade) = upgrade {
-            upgrade.abort();
-            let _ = upgrade.await;
         }
         notify(&[NotifyState::Stopping]);
         tracing::info!(grace_seconds = GRACE.as_secs(), "edge ends; open connections are given the grace");

@@ -10,6 +10,9 @@ use std::cell::Cell;
 /// Connections that are asked to end when no descriptor was left for a new one.
 const AT_ONCE: usize = 32;
 
+/// Who came so lately is not asked: its first request is on its way. A tenth of the bound where that is less.
+const NEWEST: u64 = 256;
+
 /// The bound of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
@@ -47,8 +50,13 @@ impl Room {
     }
 
     fn ask_oldest(&self, thread: &Thread) {
-        let open = thread.open.borrow();
-        if let Some((id, bell)) = open.range(self.asked.get()..).next() {
+        let (open, next) = (thread.open.borrow(), thread.next_connection.get());
+        let newest = match u64::from(self.most.get()) {
+            0 => NEWEST,
+            most => (most / 10).clamp(1, NEWEST),
+        };
+        let oldest = open.range(self.asked.get()..).next();
+        if let Some((id, bell)) = oldest.filter(|(id, _)| **id + newest < next) {
             self.asked.set(id + 1);
             bell.ring(crate::conn::Signal::Finish);
             thread.stats.asked_to_end.inc();

@@ -6,7 +6,7 @@ use super::refused::Refused;
 use super::watch::{self, Streaming, Watchers};
 use super::{changes, sessions, trace, view, view_certificates, view_top};
 use crate::datapath::FlowAnswer;
-use crate::reconcile::{Change, Event, Refusal, State};
+use crate::reconcile::{Change, Event, Refusal, State, UpgradeRequest};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -148,7 +148,13 @@ pub(super) async fn answer(
             Ok(watch::answer(watch, filter, permit, streaming))
         }
         (&Method::POST, ["v1", "upgrade"]) => {
-            let request = body(request).await?;
+            let request: UpgradeRequest = body(request).await?;
+            // Whoever may change the edge may not yet run what they like with its privileges.
+            let own = rustix::process::geteuid().as_raw();
+            if request.binary.is_some() && !peer.uid.is_some_and(|uid| uid == 0 || uid == own) {
+                let hint = "install it in place of the old one, and leave --binary out";
+                return Err(Refused::new(StatusCode::FORBIDDEN, "only root names another program", Some(hint)));
+            }
             let upgraded = ask(&events, |reply| Event::Upgrade { request, reply }).await?;
             let upgraded = upgraded.map_err(|error| {
                 let hint = Some("the edge goes on as it was; its log says what the new one said");

@@ -49,6 +49,7 @@ pub enum SocketError {
 pub struct AdminSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    access: SocketAccess,
     /// Device and inode: another daemon's socket at the same path is not ours to remove.
     inode: (u64, u64),
     handed: Arc<AtomicBool>,
@@ -59,6 +60,7 @@ pub struct AdminSocket {
 pub(crate) struct HandOn(Arc<AtomicBool>);
 
 impl HandOn {
+    /// Another process has it.
     pub(crate) fn done(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -86,11 +88,12 @@ impl AdminSocket {
         if settled.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
-        Ok(Self { listener, path: path.to_owned(), inode: settled.map_err(io)?, handed: Arc::default() })
+        let (path, access) = (path.to_owned(), access.clone());
+        Ok(Self { listener, path, access, inode: settled.map_err(io)?, handed: Arc::default() })
     }
 
-    /// Go on with the socket of another process.
-    pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Self, SocketError> {
+    /// Go on with the socket of another process, which is that one's until [`Self::ours`].
+    pub(crate) fn inherit(socket: OwnedFd, path: &Path, access: &SocketAccess) -> Result<Self, SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
         let listener = std::os::unix::net::UnixListener::from(socket);
         listener.set_nonblocking(true).map_err(io)?;
@@ -100,8 +103,18 @@ impl AdminSocket {
             listener: UnixListener::from_std(listener).map_err(io)?,
             path: path.to_owned(),
             inode,
-            handed: Arc::default(),
+            access: access.clone(),
+            // A start that fails leaves it.
+            handed: Arc::new(AtomicBool::new(true)),
         })
+    }
+
+    /// It is this process's from now on: it is for whom our config says, and goes with us.
+    pub(crate) fn ours(&self) {
+        if let Err(error) = allow(&self.path, &self.access) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket stays with the group and mode that it had");
+        }
+        self.handed.store(false, Ordering::Relaxed);
     }
 
     /// For another process: the socket once more, and the word that it has it.
@@ -124,16 +137,20 @@ impl Drop for AdminSocket {
 }
 
 fn settle(draft: &Path, path: &Path, access: &SocketAccess) -> std::io::Result<(u64, u64)> {
+    allow(draft, access)?;
+    let meta = std::fs::symlink_metadata(draft)?;
+    std::fs::rename(draft, path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+fn allow(socket: &Path, access: &SocketAccess) -> std::io::Result<()> {
     if let Ok(Some(group)) = nix::unistd::Group::from_name(access.group.as_deref().unwrap_or(GROUP)) {
         // An ordinary user may not give files away; then the socket is the user's own.
-        let given = std::os::unix::fs::chown(draft, None, Some(group.gid.as_raw()));
+        let given = std::os::unix::fs::chown(socket, None, Some(group.gid.as_raw()));
         // One that was asked for is meant.
         if access.group.is_some() {
             given?;
         }
     }
-    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(access.mode))?;
-    let meta = std::fs::symlink_metadata(draft)?;
-    std::fs::rename(draft, path)?;
-    Ok((meta.dev(), meta.ino()))
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(access.mode))
 }

@@ -92,12 +92,16 @@ fn placed(error: ClientError, file: &Path, lines: &[usize]) -> ClientError {
 /// Changes and their lines.
 fn read(file: &Path) -> Result<Vec<(usize, Change)>, ClientError> {
     let text = match file.to_str() {
-        Some("-") => std::io::read_to_string(std::io::Read::take(std::io::stdin(), MAX_FILE)),
-        _ => match std::fs::metadata(file) {
-            Ok(meta) if meta.len() > MAX_FILE => Err(std::io::Error::other(format!("longer than {MAX_FILE} bytes"))),
-            _ => std::fs::read_to_string(file),
-        },
+        Some("-") => std::io::read_to_string(std::io::Read::take(std::io::stdin(), MAX_FILE + 1)),
+        _ => {
+            std::fs::File::open(file).and_then(|file| std::io::read_to_string(std::io::Read::take(file, MAX_FILE + 1)))
+        }
     };
+    // A part of it would be another transaction.
+    let text = text.and_then(|text| match text.len() as u64 > MAX_FILE {
+        true => Err(std::io::Error::other(format!("longer than {MAX_FILE} bytes"))),
+        false => Ok(text),
+    });
     let text = text.map_err(|error| refused(format!("cannot read {}: {error}", file.display()), None))?;
     parse(&text).map_err(|(line, why)| {
         let hint = "a line is a change, such as: pool weight web 10.0.0.1:80 5, or: deny add 192.0.2.0/24 --for 1h";

@@ -27,6 +27,8 @@ pub struct Target {
     pub check: Arc<HealthCheck>,
     /// Where checks are counted.
     pub counts: Arc<Counts>,
+    /// What earlier checks said, those of another control plane or of other words included; none: nothing is known.
+    pub known: Option<bool>,
 }
 
 /// All that is to be checked.
@@ -143,7 +145,9 @@ impl Entries {
             });
             let asker = (target.pool.clone(), Arc::clone(&target.counts));
             if let Some(entry) = self.entries.get_mut(&id) {
-                let known = askers.get(&id).is_some_and(|list| list.iter().any(|(pool, _)| *pool == target.pool));
+                let known = askers.get(&id).is_some_and(|list| {
+                    list.iter().any(|(pool, counts)| *pool == target.pool && Arc::ptr_eq(counts, &target.counts))
+                });
                 if let Some(up) = entry.machine.up().filter(|_| !known) {
                     news.push(entry.verdict(&target.pool, up));
                 }
@@ -155,7 +159,7 @@ impl Entries {
             let entry = Entry {
                 address: target.address,
                 prepared: Arc::clone(&self.prepared[place]),
-                machine: Machine::new(&target.check, first),
+                machine: Machine::new(&target.check, first).knowing(target.known),
                 running: false,
                 cause: String::new(),
                 askers: vec![asker],

@@ -48,6 +48,12 @@ impl Machine {
         }
     }
 
+    /// The same for one of which something is known: it takes as many as ever to change that.
+    pub fn knowing(mut self, up: Option<bool>) -> Self {
+        self.up = up;
+        self
+    }
+
     /// When the next check begins.
     pub fn due(&self) -> Instant {
         self.due

@@ -49,7 +49,7 @@ fn http() -> HealthCheck {
 }
 
 fn target(pool: &str, address: SocketAddr, check: &Arc<HealthCheck>) -> Target {
-    Target { pool: pool.into(), address, check: Arc::clone(check), counts: Arc::default() }
+    Target { pool: pool.into(), address, check: Arc::clone(check), counts: Arc::default(), known: None }
 }
 
 /// An agent that runs.

@@ -84,6 +84,10 @@ impl Checking {
             if !self.counts.contains_key(&key) {
                 continue;
             }
+            // The first check of one that is known to be so tells nothing new.
+            if self.notes.get(&key).is_some_and(|note| note.up == up) {
+                continue;
+            }
             tracing::info!(pool = key.0, backend = %address, up, cause, "backend");
             let before = self.notes.remove(&key);
             self.notes.insert(key, HealthNote::new(up, cause, Instant::now(), before));
@@ -110,8 +114,9 @@ impl Checking {
                 let Some(check) = pool.check_of(&backend.address) else { break };
                 let key = (pool.name.clone(), backend.address);
                 let counts = self.counts.get(&key).cloned().unwrap_or_default();
+                let known = self.notes.get(&key).map(|note| note.up);
                 let (pool, address) = key;
-                list.push(Target { pool, address, check, counts });
+                list.push(Target { pool, address, check, counts, known });
             }
         }
         self.counts = list.iter().map(|t| ((t.pool.clone(), t.address), Arc::clone(&t.counts))).collect();

@@ -343,6 +343,12 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     async fn close(mut self, grace: Duration) -> Result<(), DatapathError> {
+        // A control plane that was about to take over may have led the kernel to itself: what is not ours is not taken out.
+        if self.handing.over()
+            && let Err(error) = self.datapath.retake().await
+        {
+            tracing::error!(%error, "what the other control plane changed is not taken back");
+        }
         self.book.close(self.observed.generation).await;
         // The addresses stay until the worker is done: connections in flight go over them.
         let _ = self.worker.drain(grace).await;

@@ -278,7 +278,9 @@ fn settle(pool: &Pool, differences: &mut BTreeMap<SocketAddr, Difference>) {
         if !present || (file.is_some() && difference.weight == file) {
             difference.weight = None;
         }
-        if !present || difference.mark == Some(marked(pool, address)) {
+        // A time of its own for a drain is no word that the file has.
+        let in_file = difference.mark == Some(marked(pool, address)) && difference.drain.is_none();
+        if !present || in_file {
             (difference.mark, difference.drain) = (None, None);
         }
         *difference != Difference::default()

@@ -1,8 +1,10 @@
 //! What signals ask for, carried out.
 
 use super::signals::{Signals, notify};
+use crate::privileges;
 use crate::reconcile::{Event, OnlyIf, UpgradeError, UpgradeRequest};
 use crate::state::Who;
+use rustix::process::Signal;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +33,13 @@ pub(super) async fn upgrade_by_signal(events: mpsc::Sender<Event>) {
         && let Ok(Err(error @ UpgradeError::Underway)) = done.await
     {
         tracing::warn!(%error, "SIGUSR2");
+    }
+}
+
+/// Whoever ends the edge means the control plane that has it.
+pub(super) fn pass_on_the_end(pid: u32) {
+    if let Err(error) = privileges::signal(pid, Signal::TERM) {
+        tracing::warn!(%error, pid, "the new control plane is not told to end");
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Book {
     /// Ids that were noted, and up to which generation.
     noted: (ServiceIds, u64),
     disk: Option<Disk>,
+    /// The directory was let go of, and is to be had again.
+    reopening: bool,
 }
 
 #[derive(Debug)]
@@ -146,8 +148,13 @@ impl Book {
         }
         told(&mut notes, &found, bytes.len());
         found.history.trim(keep);
-        let mut book =
-            Self { history: found.history.clone(), keep, noted: (found.ids.clone(), found.generation), disk: None };
+        let mut book = Self {
+            history: found.history.clone(),
+            keep,
+            noted: (found.ids.clone(), found.generation),
+            disk: None,
+            reopening: false,
+        };
         let jobs = match readable {
             true => Some(Journal::open(medium, &bytes, &found, keep)),
             // What lies there is not known, and must not be written over.
@@ -169,7 +176,11 @@ impl Book {
 
     /// What is known of the directory.
     pub fn notes(&self) -> Notes {
-        self.disk.as_ref().map(|disk| disk.notes.borrow().clone()).unwrap_or_default()
+        let mut notes = self.disk.as_ref().map(|disk| disk.notes.borrow().clone()).unwrap_or_default();
+        if self.reopening {
+            notes.trouble = Some("it was let go of for an upgrade that failed, and cannot be had again yet".into());
+        }
+        notes
     }
 
     /// Write a change down, before it is carried out.
@@ -235,6 +246,11 @@ impl Book {
 
     /// Try again what could not be written.
     pub fn mend(&mut self) {
+        if self.reopening {
+            // Why not was told the first time.
+            let _ = self.reopen();
+            return;
+        }
         if let Some(disk) = &mut self.disk
             && disk.notes.borrow().trouble.is_some()
             && disk.open.load(Ordering::Acquire) == 0
@@ -258,13 +274,16 @@ impl Book {
     /// Take the directory again after [`Self::close`], with what is known here.
     pub fn reopen(&mut self) -> Result<(), StateError> {
         let Some(disk) = &self.disk else { return Ok(()) };
+        self.reopening = true;
         let path = disk.place.clone();
-        let notes = Notes { place: Some(path.clone()), ..Notes::default() };
+        let before = disk.notes.borrow().clone();
+        let notes = Notes { place: Some(path.clone()), lost: before.lost, writes: before.writes, ..Notes::default() };
         let directory = Directory::take(&path).map_err(|pid| StateError::Locked { path: path.clone(), pid })?;
         let (ids, generation) = self.noted.clone();
         let found = Found { history: self.history.clone(), ids, generation, ..Found::default() };
         let journal = Journal::open(directory, &[], &found, self.keep);
         self.disk = Some(Disk::start(&path, Some(journal), notes));
+        self.reopening = false;
         Ok(())
     }
 }

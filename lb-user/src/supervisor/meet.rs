@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// Longest path of a Unix socket, bytes (unix(7)): the draft's is shorter than the last one.
+const MAX_PATH: usize = 107;
 /// The user alone.
 const MODE: u32 = 0o600;
 
@@ -29,6 +31,9 @@ impl Places {
     /// A socket for the worker of this process id.
     pub(super) fn bind(&self, pid: u32) -> io::Result<OwnedFd> {
         let (path, draft) = (self.path(pid), self.folder.join(format!(".worker-{}-{pid}", self.edge)));
+        if path.as_os_str().len() > MAX_PATH {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is too long for a socket"));
+        }
         let _ = std::fs::remove_file(&draft);
         let listener = std::os::unix::net::UnixListener::bind(&draft)?;
         // Nobody connects by its last name before the mode is set.

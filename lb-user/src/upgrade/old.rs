@@ -58,9 +58,10 @@ impl Old {
         let program = request.binary.as_deref().unwrap_or(&self.program);
         let (child, stream) = launch(program, &self.config)
             .map_err(|source| UpgradeError::Binary { path: program.to_owned(), source })?;
-        let mut child = Kid(Some(child));
         let (sender, receiver) = wire::split(stream);
         let mut talk = Talk { sender, receiver };
+        // Dropped first: it is killed before it can take our silence for our end.
+        let mut child = Kid(Some(child));
         let result = match timeout(request.timeout, talk.until_ready(self.offer(&handed), &self.sockets, &handed)).await
         {
             Ok(Ok(upgraded)) => talk.commit().await.map(|()| upgraded),

@@ -86,12 +86,15 @@ fn refused() -> Result<()> {
     let sleeps = script(&site, "sleeps", "exec sleep 60")?;
     let fails = script(&site, "fails", "exit 3")?;
     let path = |file: &PathBuf| file.to_string_lossy().into_owned();
-    let tries: [(&str, Vec<String>, &str); 5] = [
+    let metrics = good.lines().find(|line| line.starts_with("metrics = ")).context("no port of metrics")?;
+    let tries: [(&str, Vec<String>, &str); 6] = [
         (&good, vec!["--binary".into(), "/nonexistent/bailey".into()], "cannot run /nonexistent/bailey"),
         (&good, vec!["--binary".into(), path(&fails)], "exit status: 3"),
         (&good, vec!["--binary".into(), path(&sleeps), "--timeout".into(), "1s".into()], "not ready within"),
         (&good.replace("pool = \"app\"", "pool = \"nowhere\""), vec![], "there is no pool \"nowhere\""),
         (&good.replace(&format!("name = \"{}\"", site.here.name), "name = \"other\""), vec![], "restart bailey"),
+        // After it had the sockets, which stay with the old one.
+        (&good.replace(metrics, &format!("metrics = \"{}\"", site.app)), vec![], "for metrics"),
     ];
     for (number, (config, arguments, why)) in tries.iter().enumerate() {
         edge.rewrite(config)?;

@@ -60,6 +60,8 @@ pub(crate) fn calls() -> Result<()> {
             (&["datagrams"], "EPERM"),
             (&["local-socket", "/run/bailey/admin.sock"], "EPERM"),
             (&["raw-socket"], "EPERM"),
+            (&["datagram-pair"], "EPERM"),
+            (&["stream-pair"], "ok"),
             (&["signal", &us], "EPERM"),
             (&["become-other"], "EPERM"),
             (&["fork"], "EPERM"),

@@ -157,7 +157,11 @@ fn by_arguments() -> Result<Rules, BackendError> {
         (libc::SYS_mprotect, vec![no_code()?]),
         // TCP to backends. Names are not resolved, and nobody else on this host is spoken to.
         (libc::SYS_socket, vec![socket(libc::AF_INET)?, socket(libc::AF_INET6)?]),
-        (libc::SYS_socketpair, vec![rule(&[(0, Eq, libc::AF_UNIX as u64)])?]),
+        // Signals wake the runtime by a pair of streams. One of datagrams could send to any socket that has a path.
+        (
+            libc::SYS_socketpair,
+            vec![rule(&[(0, Eq, libc::AF_UNIX as u64), (1, MaskedEq(0xf), libc::SOCK_STREAM as u64)])?],
+        ),
         (libc::SYS_ioctl, vec![ioctl(libc::FIONBIO)?, ioctl(libc::FIOCLEX)?, ioctl(libc::FIONREAD)?]),
         // Names of threads; where the clock is that needs no call.
         (libc::SYS_prctl, vec![prctl(libc::PR_SET_NAME)?, prctl(PR_GET_AUXV)?]),

@@ -149,6 +149,11 @@ impl Pins {
         Ok(path)
     }
 
+    /// Take away what somebody staged and did not put in its place.
+    pub(super) fn unstage(&self) -> Result<(), DatapathError> {
+        unstage(&self.path).map_err(|e| unusable(&self.path, e))
+    }
+
     /// Where the link of an interface, or `steer`, is pinned.
     pub(super) fn link(&self, what: &str) -> PathBuf {
         self.path.join(format!("{LINK}{}", file_name(what)))

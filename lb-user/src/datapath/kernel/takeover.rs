@@ -142,6 +142,8 @@ impl KernelDatapath {
             led.map_err(|e| failed(format!("lead {} to the new program", attached.interface), &e))?;
         }
         for interface in &pending.missing {
+            // What is pinned there leads to an interface of that name that is no more.
+            let _ = std::fs::remove_file(self.pins.link(&interface.name));
             self.attached.push(attach::edge(&mut self.ebpf, interface.clone(), self.native, &self.pins)?);
         }
         let led = self.steer.lead_to(&self.programs.steer, Some(&pending.steer));
@@ -173,6 +175,8 @@ impl KernelDatapath {
         }
         let led = self.steer.lead_to(&self.programs.steer, None);
         led.map_err(|e| failed("lead the network namespace's sockets back", &e))?;
+        // An heir that was killed has left what it staged.
+        self.pins.unstage()?;
         self.pins.stage_programs(&mut self.ebpf)?;
         self.pins.commit()?;
 

@@ -65,6 +65,14 @@ fn header(version: ProxyVersion) -> &'static [u8] {
     }
 }
 
+/// Whose fault an error of the system is.
+pub(super) fn blame(what: &str, error: &io::Error) -> Fault {
+    match ours(error) {
+        true => Fault::Edge(format!("cannot {what}: {error}")),
+        false => Fault::Backend(format!("{what}: {error}")),
+    }
+}
+
 /// A connection of bytes.
 pub(super) async fn tcp(question: Question<'_>) -> Result<TcpStream, Fault> {
     let to = question.to;
@@ -73,10 +81,7 @@ pub(super) async fn tcp(question: Question<'_>) -> Result<TcpStream, Fault> {
     if let Some(from) = source(question)? {
         socket.set_reuseaddr(true).and_then(|()| socket.bind(from)).map_err(|e| bind_fault(from, &e))?;
     }
-    socket.connect(to).await.map_err(|error| match ours(&error) {
-        true => Fault::Edge(format!("cannot connect: {error}")),
-        false => Fault::Backend(format!("connect: {error}")),
-    })
+    socket.connect(to).await.map_err(|error| blame("connect", &error))
 }
 
 /// A socket for datagrams to the backend alone.
@@ -85,7 +90,7 @@ pub(super) async fn udp(question: Question<'_>) -> Result<UdpSocket, Fault> {
     let any = if to.is_ipv4() { SocketAddr::from(([0, 0, 0, 0], 0)) } else { SocketAddr::from(([0; 16], 0)) };
     let from = source(question)?.unwrap_or(any);
     let socket = UdpSocket::bind(from).await.map_err(|e| bind_fault(from, &e))?;
-    socket.connect(to).await.map_err(|e| Fault::Backend(format!("connect: {e}")))?;
+    socket.connect(to).await.map_err(|e| blame("connect", &e))?;
     Ok(socket)
 }
 

@@ -1,6 +1,6 @@
 //! A question for a server of names, over UDP or TCP.
 
-use super::connect::{tcp, udp};
+use super::connect::{blame, tcp, udp};
 use super::{Answer, Fault, Question, quote};
 use crate::config::DnsProbe;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
@@ -34,7 +34,7 @@ fn query(probe: &DnsProbe) -> Option<Message> {
 
 async fn datagram(question: Question<'_>, bytes: &[u8], query: &Message, probe: &DnsProbe) -> Result<Said, Fault> {
     let socket = udp(question).await?;
-    let refused = |e: std::io::Error| Fault::Backend(format!("UDP: {e}"));
+    let refused = |e: std::io::Error| blame("UDP", &e);
     socket.send(bytes).await.map_err(refused)?;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {

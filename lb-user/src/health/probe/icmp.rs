@@ -1,5 +1,6 @@
 //! An echo of ICMP. One socket for each family and source carries those of all backends.
 
+use super::connect::blame;
 use super::{Answer, Fault, Question};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -63,7 +64,7 @@ pub(super) async fn ask(question: Question<'_>, pings: &Pings) -> Answer {
     match pinger.ping(sequence, &PAYLOAD).await {
         Ok(_) => Ok((true, "echo".into())),
         Err(SurgeError::Timeout { .. }) => Err(Fault::Backend("no answer".into())),
-        Err(SurgeError::IOError(error)) => Err(Fault::Backend(format!("ICMP: {error}"))),
+        Err(SurgeError::IOError(error)) => Err(blame("ICMP", &error)),
         Err(error) => Err(Fault::Edge(format!("ICMP: {error}"))),
     }
 }

@@ -6,8 +6,10 @@ use crate::config::ScriptProbe;
 use crate::privileges;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, waitid};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::task::spawn_blocking;
@@ -17,11 +19,16 @@ const MAX_SAID: usize = 4096;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) async fn ask(question: Question<'_>, script: &ScriptProbe) -> Answer {
-    let command = command(question, script)?;
     let failed = |error: io::Error| Fault::Edge(format!("script: {error}"));
     // Away from everything else of the control plane: a start takes a millisecond or more.
-    let started = spawn_blocking(move || privileges::spawn(command).map(Group));
-    let mut group = started.await.map_err(io::Error::other).and_then(|spawned| spawned).map_err(failed)?;
+    // The user is looked up there, too: a directory service may take its time.
+    let (backend, to, script) = (question.backend, question.to, script.clone());
+    let limit = question.prepared.check.timeout;
+    let started = spawn_blocking(move || {
+        let command = command(backend, to, limit, &script)?;
+        privileges::spawn(command).map(Group).map_err(failed)
+    });
+    let mut group = started.await.map_err(|error| failed(io::Error::other(error)))??;
     let (out, err) = (group.0.stdout.take(), group.0.stderr.take());
     let (out, err, ended) = tokio::join!(said(out), said(err), group.ended());
     ended.map_err(failed)?;
@@ -35,17 +42,16 @@ pub(super) async fn ask(question: Question<'_>, script: &ScriptProbe) -> Answer 
     })
 }
 
-fn command(question: Question<'_>, script: &ScriptProbe) -> Result<Command, Fault> {
+fn command(backend: SocketAddr, to: SocketAddr, limit: Duration, script: &ScriptProbe) -> Result<Command, Fault> {
     let mut command = std::process::Command::new(&script.program);
-    let to = question.to;
     command
         .args(&script.arguments)
         .env_clear()
         .env("PATH", PATH)
-        .env("BAILEY_BACKEND", question.backend.to_string())
+        .env("BAILEY_BACKEND", backend.to_string())
         .env("BAILEY_ADDRESS", to.ip().to_string())
         .env("BAILEY_PORT", to.port().to_string())
-        .env("BAILEY_TIMEOUT_MS", question.prepared.check.timeout.as_millis().to_string())
+        .env("BAILEY_TIMEOUT_MS", limit.as_millis().to_string())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,6 +1,6 @@
 //! Send and expect: a text over TCP, TLS or UDP, and one that must be in the answer.
 
-use super::connect::{open, udp};
+use super::connect::{blame, open, udp};
 use super::{Answer, Fault, MAX_ANSWER, Question, quote};
 use crate::config::TextProbe;
 use std::io::ErrorKind;
@@ -87,7 +87,7 @@ async fn stream(question: Question<'_>, text: &TextProbe) -> Answer {
 async fn datagram(question: Question<'_>, text: &TextProbe) -> Answer {
     let socket = udp(question).await?;
     // The port's refusal comes with the next call.
-    let refused = |e: std::io::Error| Fault::Backend(format!("UDP: {e}"));
+    let refused = |e: std::io::Error| blame("UDP", &e);
     socket.send(&text.send).await.map_err(refused)?;
     let mut search = Search::new(&text.expect);
     let mut buffer = vec![0; MAX_DATAGRAM];

@@ -85,7 +85,7 @@ pub(super) fn commands(line: &Line) -> Result<Vec<Command>, String> {
 /// A command for each name of its ranges, which go along with one another.
 fn several(command: &Command) -> Result<Vec<Command>, String> {
     let ranges: Vec<_> = command.words.iter().map(|word| range(word)).collect();
-    let mut lengths = ranges.iter().flatten().map(|(_, from, to, _)| to - from + 1);
+    let mut lengths = ranges.iter().flatten().map(|(_, from, to, _)| (to - from).saturating_add(1));
     let length = lengths.next().unwrap_or(1);
     if length > MAX_RANGE || lengths.any(|other| other != length) {
         return Err("its ranges are not equally long, or too long".into());

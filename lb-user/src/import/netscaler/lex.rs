@@ -59,7 +59,7 @@ pub(super) fn lines(text: &str, notes: &Notes) -> Vec<Line> {
     let read = joined.into_iter().map(|(number, text)| {
         let words = words(&text);
         for word in words.iter().filter(|word| word.repaired) {
-            notes.repaired(number, format!("quotes inside quotes; read as {}", word.text));
+            notes.repaired(number, format!("quotes inside quotes; read as {} characters", word.text.chars().count()));
         }
         Line { number, words }
     });

@@ -152,7 +152,7 @@ impl<'s> Import<'s> {
                 continue;
             };
             let address = self.backend_address(host, port, member.line);
-            if written.iter().any(|one| one.contains(&address)) {
+            if written.iter().any(|one| one.contains(&quote(&address))) {
                 self.notes.left_out(member.line, format!("{address} is in the pool already"));
                 continue;
             }

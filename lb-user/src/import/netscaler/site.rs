@@ -211,10 +211,7 @@ impl Site {
                 continue;
             }
             for option in object.options.iter().filter(|option| !option.seen.get()) {
-                notes.left_out(
-                    option.line,
-                    format!("{kind} {name}: -{} {} ", option.name, option.values.join(" ")).trim(),
-                );
+                notes.left_out(option.line, format!("{kind} {name}: -{} {}", option.name, shown(option)).trim());
             }
             for bind in &object.binds {
                 if !bind.seen.get() {
@@ -222,7 +219,7 @@ impl Site {
                     continue;
                 }
                 for option in bind.options.iter().filter(|option| !option.seen.get()) {
-                    let values = option.values.join(" ");
+                    let values = shown(option);
                     notes.left_out(option.line, format!("bound to {kind} {name}: -{} {values}", option.name).trim());
                 }
             }
@@ -248,4 +245,14 @@ fn foreign(verb: &str, words: &[String]) -> String {
         _ => "not known to this import",
     };
     format!("{verb} {}: {why}", words.iter().take(2).cloned().collect::<Vec<_>>().join(" "))
+}
+
+/// Values for people; what may be a secret is none of theirs.
+fn shown(option: &Flag) -> String {
+    const SECRETS: [&str; 5] = ["password", "passcrypt", "passphrase", "radkey", "secret"];
+    let name = option.name.to_ascii_lowercase();
+    match SECRETS.iter().any(|word| name.contains(word)) {
+        true => "(not shown)".into(),
+        false => option.values.join(" "),
+    }
 }

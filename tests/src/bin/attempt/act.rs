@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Error, Result as IoResult};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -29,6 +29,8 @@ pub(crate) fn act(what: &str, arguments: &[&str]) -> Result<IoResult<String>> {
         "abstract-socket" => {
             SocketAddr::from_abstract_name(argument()?).and_then(|name| UnixStream::connect_addr(&name)).map(done)
         }
+        "stream-pair" => UnixStream::pair().map(done),
+        "datagram-pair" => UnixDatagram::pair().map(done),
         "raw-socket" => raw_socket(),
         "exec" => Err(Command::new(argument()?).exec()),
         "fork" => call(libc::SYS_clone, [libc::SIGCHLD as i64, 0, 0, 0, 0, 0]),
