@@ -10,7 +10,7 @@ use std::cell::Cell;
 /// Connections that are asked to end when no descriptor was left for a new one.
 const AT_ONCE: usize = 32;
 
-/// Who came so lately is not asked: its first request is on its way. A tenth of the bound where that is less.
+/// Who came so lately is not asked: its first request is on its way. A tenth of what is open, where that is less.
 const NEWEST: u64 = 256;
 
 /// The bound of one thread.
@@ -51,10 +51,7 @@ impl Room {
 
     fn ask_oldest(&self, thread: &Thread) {
         let (open, next) = (thread.open.borrow(), thread.next_connection.get());
-        let newest = match u64::from(self.most.get()) {
-            0 => NEWEST,
-            most => (most / 10).clamp(1, NEWEST),
-        };
+        let newest = (open.len() as u64 / 10).clamp(1, NEWEST);
         let oldest = open.range(self.asked.get()..).next();
         if let Some((id, bell)) = oldest.filter(|(id, _)| **id + newest < next) {
             self.asked.set(id + 1);

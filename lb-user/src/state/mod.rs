@@ -16,16 +16,18 @@ mod entry;
 mod history;
 mod journal;
 mod medium;
+mod notes;
 mod sessions;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, NotKept, Notes, Opened, StateError};
+pub use book::{Book, Opened};
 pub use directory::Directory;
 pub use entry::{FORMAT, Record, Who};
 pub use history::{Forgotten, History};
 pub use journal::{Found, Journal, read};
 pub use medium::Medium;
+pub use notes::{NotKept, Notes, StateError};
 pub use sessions::SessionStore;

@@ -111,7 +111,11 @@ fn keyed() -> Result<()> {
         said.text.trim_end().lines().last().map(str::to_owned).context("no body")
     };
     let mut seen = std::collections::BTreeSet::new();
-    for n in 0..12 {
+    // Where a key leads depends on the backends' ports: sixty leave none out, but once in ten billion runs.
+    for n in 0..60 {
+        if n >= 12 && seen.len() == 3 {
+            break;
+        }
         let path = format!("/{n}");
         let first = body(&path)?;
         ensure!(body(&path)? == first && body(&path)? == first, "{path} moved from {first}");

@@ -38,6 +38,12 @@ pub struct Word {
     pub repaired: bool,
 }
 
+/// Whether the values of an option of this name are for nobody's eyes.
+pub(super) fn is_secret(option: &str) -> bool {
+    let option = option.to_ascii_lowercase();
+    ["password", "passcrypt", "passphrase", "radkey", "secret"].iter().any(|word| option.contains(word))
+}
+
 /// All lines that say something.
 pub(super) fn lines(text: &str, notes: &Notes) -> Vec<Line> {
     let mut joined: Vec<(usize, String)> = Vec::new();
@@ -58,8 +64,13 @@ pub(super) fn lines(text: &str, notes: &Notes) -> Vec<Line> {
     }
     let read = joined.into_iter().map(|(number, text)| {
         let words = words(&text);
-        for word in words.iter().filter(|word| word.repaired) {
-            notes.repaired(number, format!("quotes inside quotes; read as {} characters", word.text.chars().count()));
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| word.repaired) {
+            let option = at.checked_sub(1).and_then(|before| words.get(before));
+            let text = match option.is_some_and(|option| is_secret(&option.text)) {
+                true => "(not shown)",
+                false => &word.text,
+            };
+            notes.repaired(number, format!("quotes inside quotes; read as {text}"));
         }
         Line { number, words }
     });

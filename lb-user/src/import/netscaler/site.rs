@@ -2,7 +2,7 @@
 //! they name, so everything is read before anything is made of it.
 
 use super::command::{Command, Flag, commands};
-use super::lex::Line;
+use super::lex::{Line, is_secret};
 use crate::import::note::Notes;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -249,10 +249,5 @@ fn foreign(verb: &str, words: &[String]) -> String {
 
 /// Values for people; what may be a secret is none of theirs.
 fn shown(option: &Flag) -> String {
-    const SECRETS: [&str; 5] = ["password", "passcrypt", "passphrase", "radkey", "secret"];
-    let name = option.name.to_ascii_lowercase();
-    match SECRETS.iter().any(|word| name.contains(word)) {
-        true => "(not shown)".into(),
-        false => option.values.join(" "),
-    }
+    if is_secret(&option.name) { "(not shown)".into() } else { option.values.join(" ") }
 }

@@ -274,6 +274,18 @@ fn what_is_none_of_ours_is_told() {
 }
 
 #[test]
+fn secrets_are_shown_to_nobody_and_members_are_told_apart_by_all_of_their_address() {
+    let imported = netscaler(
+        "add lb monitor m RADIUS -userName u -password S3cret -radKey K3y\n\
+         add service a 10.0.0.1 HTTP 8080\nadd service b 10.0.0.1 HTTP 80\nadd lb vserver v HTTP 192.0.2.7 80\n\
+         bind lb vserver v a\nbind lb vserver v b\nbind service a -monitorName m\n",
+    );
+    let all = format!("{:?}{}", imported.notes, imported.toml);
+    assert!(!all.contains("S3cret") && !all.contains("K3y"), "{all}");
+    has(&imported, &["\"10.0.0.1:8080\"", "\"10.0.0.1:80\""]);
+}
+
+#[test]
 fn monitors_are_checks_of_their_kind() {
     let made = |service: &str, monitor: &str| {
         let site = format!(
