@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tls_worker::api::ListenAddress;
+use tls_worker::api::{ListenAddress, ListenerInfo};
 use tokio::sync::broadcast;
 
 /// What the datapath is to be.
@@ -71,6 +71,13 @@ pub struct Listener {
     pub address: Option<SocketAddr>,
     /// The socket.
     pub socket: Arc<OwnedFd>,
+}
+
+impl Listener {
+    /// One that another process held, as that tells of it.
+    pub fn told(info: ListenerInfo, socket: OwnedFd) -> Self {
+        Self { id: info.id, worker: info.thread, address: info.address, socket: Arc::new(socket) }
+    }
 }
 
 /// What an edge of the same name left standing, for the next control plane to go on with.

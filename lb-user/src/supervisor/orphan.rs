@@ -7,7 +7,6 @@ use crate::datapath::Listener;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::wire::{self, Receiver, Sender};
 use tls_worker::api::{Adopted, Command, Event, WIRE_VERSION};
@@ -101,13 +100,7 @@ async fn converse(stream: UnixStream) -> Result<Orphan, WorkerError> {
         if infos.len() != fds.len() || infos.is_empty() {
             return Err(WorkerError::Refused("listeners and descriptors do not match".into()));
         }
-        let some = infos.into_iter().zip(fds);
-        listeners.extend(some.map(|(info, fd)| Listener {
-            id: info.id,
-            worker: info.thread,
-            address: info.address,
-            socket: Arc::new(fd),
-        }));
+        listeners.extend(infos.into_iter().zip(fds).map(|(info, socket)| Listener::told(info, socket)));
     }
     Ok(Orphan { sender, receiver, life, pid, adopted, listeners })
 }

@@ -7,7 +7,6 @@ use crate::supervisor::Sessions;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 use tls_worker::api::SessionChanges;
 use tls_worker::api::wire::{self, Receiver, Sender, WireError};
@@ -144,13 +143,7 @@ pub(super) async fn hear(receiver: &mut Receiver) -> Result<Heard, HandoverError
     loop {
         match receiver.receive::<ToNew>().await? {
             (ToNew::Listeners(infos), fds) if infos.len() == fds.len() => {
-                let some = infos.into_iter().zip(fds);
-                listeners.extend(some.map(|(info, fd)| Listener {
-                    id: info.id,
-                    worker: info.thread,
-                    address: info.address,
-                    socket: Arc::new(fd),
-                }));
+                listeners.extend(infos.into_iter().zip(fds).map(|(info, socket)| Listener::told(info, socket)));
             }
             (ToNew::Sessions { pool, entries }, _) => {
                 let changes = SessionChanges { pool, set: entries, ..SessionChanges::default() };
